@@ -1,0 +1,66 @@
+"""Adaptively placed multi-grid scene representation networks (APMGSRN) for volumes.
+
+The public names of the package. Importing it is cheap: torch is loaded when a name that
+needs it (`train_volume`, `NeuralVolume`, ...) is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+# torch's OpenMP threads spin while they wait, which on shared cores makes a step several times slower.
+# Read when torch is loaded; a value that the user has set stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "ApmgsrnError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "DeviceError": "errors",
+    "FieldError": "errors",
+    "ModelFileError": "errors",
+    "LatticeConfig": "config",
+    "ModelConfig": "config",
+    "TrainConfig": "config",
+    "Grid": "grid",
+    "Region": "grid",
+    "ArrayInfo": "model_file",
+    "Header": "model_file",
+    "copy_model": "model_file",
+    "read_header": "model_file",
+    "write_bytes": "model_file",
+    "Communicator": "distributed",
+    "list_devices": "device",
+    "resolve_device": "device",
+    "content_hash": "fingerprint",
+    "training_key": "fingerprint",
+    "psnr": "metrics",
+    "ssim": "metrics",
+    "FeatureGrid": "volume",
+    "NeuralVolume": "volume",
+    "TrainingResult": "trainer",
+    "TrainingState": "history",
+    "train_volume": "trainer",
+}
+
+__all__ = sorted(_HOME_OF) + ["__version__"]
+
+
+def __getattr__(name: str):
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'apmgsrn_core' has no attribute {name!r}")
+    if home in ("volume", "trainer"):
+        from .device import require_torch
+
+        require_torch()
+    value = getattr(importlib.import_module("." + home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,27 @@
+"""The errors that the package raises. Each message names the thing, what was expected and what was found."""
+
+
+class ApmgsrnError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(ApmgsrnError, ValueError):
+    """A setting has a value that is not allowed."""
+
+
+class DataError(ApmgsrnError, ValueError):
+    """The data cannot be trained on or sampled."""
+
+
+class FieldError(ApmgsrnError, KeyError):
+    """An array of that name does not exist."""
+
+    __str__ = Exception.__str__  # KeyError would print the repr of the message
+
+
+class ModelFileError(ApmgsrnError, OSError):
+    """A model file is missing, foreign, damaged or cannot be written."""
+
+
+class DeviceError(ApmgsrnError, RuntimeError):
+    """A device is unknown or cannot be used, or torch cannot be imported."""
