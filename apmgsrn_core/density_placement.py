@@ -1,0 +1,64 @@
+"""The published placement: grids move so that the feature density follows the error.
+
+Source: Wurster et al. 2024, TVCG 30(1), section 3; the numbers are those of the authors' `train.py`: an Adam of its own
+with 0.05 of the learning rate (`transform_learning_rate`), brought to half of it over 5 steps, from step 500 to 80 %
+of all steps, until the density loss has converged.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .config import TrainConfig
+from .encoding import density_loss, feature_density
+
+FLAT_WINDOWS = 2  # steps in a row that must find the density loss flat
+
+
+class DensityPlacement:
+    """Moves the transforms of a network by the density loss.
+
+    Args:
+        transforms: The (m, 3, 4) parameter.
+        config: Resolved.
+    """
+
+    def __init__(self, transforms: torch.nn.Parameter, config: TrainConfig):
+        self._transforms = transforms
+        self._config = config
+        self._optimizer = torch.optim.Adam(
+            [transforms], config.transform_learning_rate, (config.beta_1, config.beta_2), config.epsilon
+        )
+        self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, start_factor=1.0, end_factor=0.5)
+        self._losses: list[float] = []
+        self._flat = 0
+        self.converged = False
+
+    def active(self, iteration: int, iterations: int) -> bool:
+        """Whether grids still move at this step."""
+        config = self._config
+        return not self.converged and config.transform_start < iteration < config.transform_stop * iterations
+
+    def step(self, local: torch.Tensor, squared_error: torch.Tensor) -> float:
+        """One step from the local positions (m, n, 3), differentiable in the transforms, and errors (n,)."""
+        self._optimizer.zero_grad()
+        loss = density_loss(feature_density(self._transforms, local), squared_error)
+        loss.backward()
+        self._optimizer.step()
+        self._schedule.step()
+        self.record(float(loss.detach()))
+        return self._losses[-1]
+
+    def record(self, loss: float) -> None:
+        """Take up a density loss and test for convergence.
+
+        Converged: the last window's mean is not below the one before by more than the tolerance, twice in a row.
+        """
+        self._losses.append(loss)
+        window = self._config.density_window
+        if len(self._losses) < 2 * window:
+            return
+        recent = sum(self._losses[-window:]) / window
+        before = sum(self._losses[-2 * window : -window]) / window
+        self._flat = self._flat + 1 if before - recent < before * self._config.density_tolerance else 0
+        self.converged = self._flat >= FLAT_WINDOWS

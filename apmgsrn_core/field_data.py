@@ -1,0 +1,86 @@
+"""The array that is trained: a view in its own type, never copied to float as a whole."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .errors import DataError
+from .grid import Grid
+
+SLAB_VALUES = 1 << 22  # values converted at a time
+
+
+class FieldData:
+    """Values on a grid, with their range.
+
+    Args:
+        values: [z, y, x] or [z, y, x, component], any integer or floating-point type.
+        grid: The lattice they live on.
+        name: For messages.
+
+    Raises:
+        DataError: Shape and grid differ, the type is not numeric, there are fewer than two values, none is finite,
+            or the range overflows float64.
+    """
+
+    def __init__(self, values: np.ndarray, grid: Grid, name: str = "values"):
+        values = np.asarray(values)
+        if values.ndim not in (3, 4) or values.shape[:3] != grid.value_dims[::-1]:
+            raise DataError(
+                f"array {name!r}: expected shape {grid.value_dims[::-1]} (z, y, x) of {grid.association} values, "
+                f"found {values.shape}"
+            )
+        if values.dtype.kind not in "iuf":
+            raise DataError(f"array {name!r}: expected an integer or floating-point type, found {values.dtype}")
+        if math.prod(grid.value_dims) < 2:
+            raise DataError(f"array {name!r}: expected at least 2 values, found {math.prod(grid.value_dims)}")
+        self.values = values[..., None] if values.ndim == 3 else values
+        self.grid = grid
+        self.name = name
+        self.components = self.values.shape[3]
+        self.minimum, self.maximum, self.missing = self._scan()
+
+    @property
+    def dims(self) -> tuple[int, int, int]:
+        """Values along x, y, z."""
+        return self.grid.value_dims
+
+    @property
+    def span(self) -> float:
+        """Maximum minus minimum; 0 for constant data."""
+        return self.maximum - self.minimum
+
+    def slabs(self):
+        """Yield (first z, values[z, y, x, component] in the own type) over the whole volume."""
+        depth = max(1, SLAB_VALUES // max(math.prod(self.values.shape[1:]), 1))
+        for z in range(0, len(self.values), depth):
+            yield z, self.values[z : z + depth]
+
+    def take(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """(n, components) float32 values at indices, 0 and 1 being the range; NaN where the data is not finite."""
+        return self.normalised(self.values[z, y, x])
+
+    def normalised(self, values: np.ndarray) -> np.ndarray:
+        """Own values -> float32, 0 at the minimum and 1 at the maximum; NaN where not finite."""
+        scaled = (values.astype(np.float64) - self.minimum) * (1.0 / self.span if self.span else 0.0)
+        if values.dtype.kind == "f":
+            scaled[~np.isfinite(scaled)] = np.nan
+        return scaled.astype(np.float32)
+
+    def _scan(self) -> tuple[float, float, int]:
+        low, high, missing, count = math.inf, -math.inf, 0, 0
+        for _, slab in self.slabs():
+            if slab.dtype.kind == "f":
+                finite = np.isfinite(slab)
+                missing += int(slab.size - finite.sum())
+                slab = slab if finite.all() else slab[finite]
+            count += slab.size
+            if slab.size:
+                low, high = min(low, float(slab.min())), max(high, float(slab.max()))
+        if not count:
+            raise DataError(f"array {self.name!r}: expected finite values, found {missing} that are NaN or infinite")
+        if not math.isfinite(high - low):
+            raise DataError(f"array {self.name!r}: the range {low} to {high} overflows float64")
+        return low, high, missing

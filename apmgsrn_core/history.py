@@ -1,0 +1,100 @@
+"""What a training reports while it runs, and the table that it leaves."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+COLUMNS = ("iteration", "seconds", "loss", "psnr", "learning_rate")
+SMOOTHING_STEPS = 50  # of the running mean of the loss
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a training stands. PSNR in dB over the data's range, estimated from the last steps' loss."""
+
+    iteration: int
+    iterations: int
+    seconds: float
+    seconds_left: float
+    loss: float
+    psnr: float
+    learning_rate: float
+    fraction: float
+
+    @property
+    def message(self) -> str:
+        """One readable line."""
+        left = _duration(self.seconds_left) if math.isfinite(self.seconds_left) else "unknown time"
+        return f"iteration {self.iteration} of {self.iterations}, {self.psnr:.1f} dB, {left} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def psnr_of(mean_squared_error: float) -> float:
+    """PSNR in dB of an error relative to the range: -10 log10(MSE); infinite for 0."""
+    return -10 * math.log10(mean_squared_error) if mean_squared_error > 0 else math.inf
+
+
+class History:
+    """Collects rows, smooths the loss, and knows how much of the training is done.
+
+    Args:
+        iterations: Steps planned.
+        time_budget: Seconds; 0 = none.
+    """
+
+    def __init__(self, iterations: int, time_budget: float = 0.0):
+        self._iterations = iterations
+        self._budget = time_budget
+        self._start = time.perf_counter()
+        self._mean = 0.0
+        self._weight = 0.0
+        self._rows: list[tuple] = []
+
+    @property
+    def seconds(self) -> float:
+        """Since the training began."""
+        return time.perf_counter() - self._start
+
+    def progress(self, iteration: int) -> float:
+        """Share of the training that is done, by steps or by time, whichever is further."""
+        by_time = self.seconds / self._budget if self._budget else 0.0
+        return min(max(iteration / self._iterations, by_time), 1.0)
+
+    def add_loss(self, loss: float) -> None:
+        """Take up the loss of a step."""
+        decay = 1 - 1 / SMOOTHING_STEPS
+        self._mean = self._mean * decay + loss * (1 - decay)
+        self._weight = self._weight * decay + (1 - decay)
+
+    @property
+    def loss(self) -> float:
+        """Running mean of the loss (mean squared error relative to the range)."""
+        return self._mean / self._weight if self._weight else math.nan
+
+    def state(self, iteration: int, learning_rate: float) -> TrainingState:
+        """What a progress callback is given."""
+        seconds, fraction = self.seconds, self.progress(iteration)
+        left = seconds * (1 - fraction) / fraction if fraction else math.inf
+        psnr = psnr_of(self.loss) if self._weight else math.nan
+        return TrainingState(iteration, self._iterations, seconds, left, self.loss, psnr, learning_rate, fraction)
+
+    def add_row(self, iteration: int, loss: float, learning_rate: float) -> None:
+        """A row of the table; one iteration has one row, the last one given."""
+        if self._rows and self._rows[-1][0] == iteration:
+            self._rows.pop()
+        self._rows.append((iteration, self.seconds, loss, psnr_of(loss), learning_rate))
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The columns iteration, seconds, loss, psnr, learning_rate, equally long."""
+        columns = list(zip(*self._rows)) or [()] * len(COLUMNS)
+        kinds = (np.int64, *(np.float64,) * 4)
+        return {name: np.array(c, dtype=k) for name, c, k in zip(COLUMNS, columns, kinds)}
