@@ -1,0 +1,64 @@
+"""The name of a training: equal input and settings give an equal key, on every machine. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .config import ModelConfig, TrainConfig
+from .errors import ModelFileError
+from .grid import Grid
+
+CHUNK_VALUES = 1 << 22
+
+
+def content_hash(values: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and values, read slab by slab."""
+    digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
+    depth = max(1, CHUNK_VALUES // max(values[:1].size, 1))
+    for first in range(0, len(values), depth):
+        digest.update(np.ascontiguousarray(values[first : first + depth]))
+    return digest.hexdigest()
+
+
+def training_key(
+    values: np.ndarray | str,
+    grid: Grid,
+    name: str,
+    model: ModelConfig,
+    train: TrainConfig,
+    time: float | None = None,
+    initial: str | os.PathLike | bytes | None = None,
+) -> str:
+    """Hash of everything that decides what a training gives.
+
+    Args:
+        values: The array, or its `content_hash` when the caller remembers it.
+        grid, name, model, train, time, initial: As given to `train_volume`.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        ModelFileError: The initial model cannot be read.
+    """
+    fitted = model.fitted_to(grid)
+    if initial and not isinstance(initial, bytes):
+        try:
+            initial = Path(initial).read_bytes()
+        except OSError as error:
+            raise ModelFileError(f"initial model {os.fspath(initial)}: cannot be read: {error.strerror}") from error
+    parts = {
+        "values": values if isinstance(values, str) else content_hash(values),
+        "grid": grid.to_dict(),
+        "name": name,
+        "model": fitted.to_dict(),
+        "training": train.resolved(grid, fitted).to_dict(),
+        "time": time,
+        "initial": hashlib.sha256(initial).hexdigest() if initial else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
