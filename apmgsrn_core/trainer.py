@@ -1,0 +1,285 @@
+"""Training: from an array to a network, in one flat loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .config import ModelConfig, TrainConfig
+from .density_placement import DensityPlacement
+from .device import resolve_device
+from .errors import ApmgsrnError, ConfigError
+from .field_data import FieldData
+from .grid import Grid
+from .history import History, TrainingState, psnr_of
+from .model import Network, evaluate
+from .model_file import ArrayInfo, write_bytes
+from .placement import start_transforms
+from .sampler import Sampler
+from .schedule import make_schedule
+from .fingerprint import training_key
+from .volume import NeuralVolume
+from .weights import pack_networks
+
+logger = logging.getLogger(__name__)
+
+ROWS = 100  # of the history, about
+PROGRESS_SECONDS = 0.2
+CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
+SEED_STRIDE = 1_000_003  # seeds of different bricks do not meet
+
+OnProgress = Callable[[TrainingState], bool | None]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What `train_volume` gives back.
+
+    Attributes:
+        volume: The trained network as it is stored (rounded to the file's type).
+        history: Columns iteration, seconds, loss, psnr, learning_rate; the last row's psnr and loss are measured on
+            the stored network at up to 65 536 random values, the others are smoothed from the batches.
+        stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data".
+        warnings: Readable lines.
+    """
+
+    volume: NeuralVolume
+    history: dict[str, np.ndarray]
+    stop_reason: str
+    warnings: tuple[str, ...]
+    model: bytes
+
+    def to_bytes(self) -> bytes:
+        """The whole model file."""
+        return self.model
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the model file, whole or not at all. Raises ModelFileError."""
+        write_bytes(path, self.model)
+
+
+def train_volume(
+    values: np.ndarray,
+    grid: Grid,
+    *,
+    name: str = "values",
+    model: ModelConfig = ModelConfig(),
+    train: TrainConfig = TrainConfig(),
+    device: str = "auto",
+    initial: str | os.PathLike | bytes | None = None,
+    time: float | None = None,
+    unit: str = "",
+    key: str = "",
+    on_progress: OnProgress | None = None,
+) -> TrainingResult:
+    """Train a network on one array.
+
+    Args:
+        values: [z, y, x] or [z, y, x, component] in its own type; a view is fine.
+        grid: Where the values are; its association says whether they sit on points or in cells.
+        name: Of the array, stored in the model.
+        model: The network. Its resolution is fitted to flat data.
+        train: How to train it.
+        device: As `resolve_device` takes it.
+        initial: A saved model (path or bytes) of the same architecture to start from.
+        time: The time of this step, stored.
+        unit: Of the values, stored.
+        key: Stored; computed by `training_key` when "".
+        on_progress: Called about five times a second; returning False stops and keeps what is there. None shows a
+            progress bar when standard error is a terminal.
+
+    Returns:
+        The trained volume and its history.
+
+    Raises:
+        DataError, ConfigError, DeviceError, ModelFileError: As their messages say.
+    """
+    target = resolve_device(device)
+    data = FieldData(values, grid, name)
+    warnings = _warnings_about(data, model)
+    key = key or training_key(values, grid, name, model, train, time, initial)
+    model = model.fitted_to(grid).with_components(data.components)
+    train = train.resolved(grid, model)
+    generator = torch.Generator().manual_seed(train.seed * SEED_STRIDE)
+    network = _start(data, model, train, generator, initial)
+    with _progress_bar(on_progress) as report:
+        reason, history = train_brick(network.to(target), Sampler(data, train, generator), train, report, not data.span)
+    info = ArrayInfo(
+        name, grid.association, data.components, data.values.dtype.name, (data.minimum, data.maximum), unit
+    )
+    stored = pack_networks([network], grid, (info,), (time,), train, key)
+    volume = NeuralVolume.from_bytes(stored, device=str(target))
+    _measure_stored(history, volume, Sampler(data, train, generator))
+    logger.info("trained %r: %s after %d steps", name, reason, history.table()["iteration"][-1])
+    return TrainingResult(volume, history.table(), reason, warnings, stored)
+
+
+def train_brick(
+    network: Network, sampler: Sampler, config: TrainConfig, on_progress: OnProgress, constant: bool = False
+) -> tuple[str, History]:
+    """Train one network in place until one of the limits is reached.
+
+    Args:
+        network: On its device.
+        sampler: Draws batches on the CPU.
+        config: Resolved.
+        on_progress: See `train_volume`.
+        constant: Nothing to learn: the output layer is set to zero.
+
+    Returns:
+        (why it stopped, the history).
+    """
+    device = network.features.device
+    decoder = [p for n, p in network.named_parameters() if n not in ("features", "transforms")]
+    groups = [{"params": [network.features]}, {"params": decoder}]
+    if config.transform_gradient:
+        groups.append({"params": [network.transforms], "lr": config.transform_learning_rate})
+    optimizer = torch.optim.Adam(
+        groups, config.learning_rate, (config.beta_1, config.beta_2), config.epsilon, fused=True
+    )
+    schedule = make_schedule(optimizer, config)
+    density = DensityPlacement(network.transforms, config) if config.placement == "published" else None
+    history = History(config.iterations, config.time_budget)
+    if constant:
+        _silence(network)
+        history.add_row(0, 0.0, 0.0)
+        return "constant data", history
+    row_every = max(1, config.iterations // ROWS)
+    reported = 0.0
+    reason = "iterations"
+    for iteration in range(config.iterations):
+        rate = optimizer.param_groups[0]["lr"]
+        batch = sampler.draw()
+        on_device = batch.to(device)
+        moves = density is not None and density.active(iteration, config.iterations)
+        local = network.local_positions(on_device.points) if moves else None
+        direct = config.transform_gradient and _in_window(iteration, history.progress(iteration), config)
+        optimizer.zero_grad(set_to_none=True)
+        error = ((network(on_device.points, direct, local) - on_device.targets) ** 2).mean(dim=1)
+        loss = (error * on_device.weights[:, 0]).mean()
+        loss.backward()
+        squared_error = error.detach()
+        if moves:
+            density.step(local, squared_error)
+        optimizer.step()
+        schedule.step(history.progress(iteration + 1), loss.detach(), density is not None and density.converged)
+        sampler.report(iteration, batch, squared_error.cpu().numpy())
+        history.add_loss(float(loss.detach()))
+
+        done = iteration + 1
+        if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
+            reported = history.seconds
+            if on_progress(history.state(done, rate)) is False:
+                reason = "stopped by user"
+        if config.time_budget and history.seconds >= config.time_budget:
+            reason = "time budget"
+        if schedule.finished:
+            reason = "converged"
+        if done % row_every == 0 or reason != "iterations":
+            if not np.isfinite(history.loss):
+                raise ApmgsrnError(f"training diverged: the loss at iteration {done} is {history.loss}")
+            history.add_row(done, history.loss, rate)
+            if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
+                reason = "psnr reached"
+        if reason != "iterations":
+            break
+    history.add_row(done, history.loss, rate)
+    return reason, history
+
+
+def _in_window(iteration: int, progress: float, config: TrainConfig) -> bool:
+    """Whether the loss moves the transforms at this step."""
+    return config.transform_start <= iteration and progress < config.transform_stop
+
+
+def _start(data: FieldData, model: ModelConfig, train: TrainConfig, generator, initial) -> Network:
+    """The network before the first step: fresh and placed, or a saved one."""
+    network = Network(model, generator)
+    if initial is None:
+        with torch.no_grad():
+            network.transforms.copy_(start_transforms(data, model, train, generator))
+        return network
+    saved = NeuralVolume.from_bytes(initial) if isinstance(initial, bytes) else NeuralVolume.open(initial, "cpu")
+    found = saved.networks[0].config
+    different = [k for k, v in model.to_dict().items() if k != "storage" and found.to_dict()[k] != v]
+    if different:
+        wanted = ", ".join(f"{k} {getattr(model, k)} (the file has {getattr(found, k)})" for k in different)
+        raise ConfigError(f"the initial model has another architecture: expected {wanted}")
+    network.load_state_dict(saved.networks[0].state_dict())
+    return network
+
+
+def _silence(network: Network) -> None:
+    """Make the network's output zero everywhere."""
+    with torch.no_grad():
+        for layer in (network.layers[-1], network.skip):
+            for parameter in layer.parameters() if layer is not None else ():
+                parameter.zero_()
+
+
+def _mean_squared_error(networks, sampler: Sampler) -> float:
+    """Measured at up to CHECK_POINTS random values, relative to the range."""
+    batch = sampler.draw_uniform(CHECK_POINTS)
+    device = networks[0].features.device
+    predicted = torch.cat([evaluate(networks, block.to(device)).cpu() for block in batch.points.split(1 << 13)])
+    error = ((predicted - batch.targets) ** 2).mean(dim=1, keepdim=True) * batch.weights
+    return float(error.sum() / batch.weights.sum().clamp(min=1))
+
+
+def _reached(network: Network, sampler: Sampler, loss: float, wanted: float) -> bool:
+    """Whether a PSNR is reached: measured once the smoothed loss says that it is near."""
+    if psnr_of(loss) < wanted - 0.5:
+        return False
+    return psnr_of(_mean_squared_error([network], sampler)) >= wanted
+
+
+def _measure_stored(history: History, volume: NeuralVolume, sampler: Sampler) -> None:
+    """Let the last row say what the stored network gives."""
+    last = history.table()
+    error = _mean_squared_error(volume.networks, sampler)
+    history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]))
+
+
+def _warnings_about(data: FieldData, model: ModelConfig) -> tuple[str, ...]:
+    """What a user should know before relying on the result."""
+    warnings = []
+    if data.missing:
+        warnings.append(
+            f"array {data.name!r}: {data.missing} of {data.values.size} values are NaN or infinite; they are left out "
+            "of the range and of the training, and the model gives finite values there"
+        )
+    size = model.fitted_to(data.grid).model_bytes(data.components)
+    if size > data.values.nbytes / 4:
+        warnings.append(
+            f"the model ({size / 1e6:.2f} MB) is larger than a quarter of array {data.name!r} "
+            f"({data.values.nbytes / 1e6:.2f} MB); a smaller preset would compress more"
+        )
+    return tuple(warnings)
+
+
+class _progress_bar:
+    """The caller's callback, or a tqdm bar on a terminal."""
+
+    def __init__(self, on_progress: OnProgress | None):
+        self._callback = on_progress
+        self._bar = None
+
+    def __enter__(self) -> OnProgress:
+        return self._callback or self._show
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, state: TrainingState) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=state.iterations, unit="it", disable=None)
+        self._bar.set_postfix_str(f"{state.psnr:.2f} dB")
+        self._bar.update(state.iteration - self._bar.n)

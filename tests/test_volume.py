@@ -1,0 +1,167 @@
+"""Sampling: points, regions, resolutions, types."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from volumes import tiny, wave
+
+from apmgsrn_core import (
+    ApmgsrnError, DataError, FieldError, Grid, ModelConfig, NeuralVolume, Region, train_volume,
+)  # fmt: skip
+
+ROTATED = {"origin": (5, -3, 2), "spacing": (0.5, -2.0, 1.5), "direction": ((0, -1, 0), (1, 0, 0), (0, 0, 1))}
+CASES = {
+    "points": wave((9, 8, 7)),
+    "cells": wave((9, 8, 7), association="cell"),
+    "rotated": wave((9, 8, 7), **ROTATED),
+    "vectors": wave((7, 9, 8), components=3, **ROTATED),
+    "rotated cells": wave((8, 7, 9), association="cell", dtype="uint8", **ROTATED),
+    "flat": wave((9, 8, 1), spacing=(1, 2, 3)),
+    "flat cells": wave((9, 1, 7), association="cell"),
+}
+MODEL = ModelConfig(number_of_grids=6, grid_resolution=(4, 4, 4), hidden_width=16)
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    return {
+        name: train_volume(
+            values, grid, name="f", model=MODEL, train=tiny(iterations=30), on_progress=lambda s: True
+        ).volume
+        for name, (values, grid) in CASES.items()
+    }  # fmt: skip
+
+
+def value_positions(grid):
+    """(n, 3) world positions of the values, x fastest."""
+    centre = 0.0 if grid.association == "point" else 0.5
+    axes = [np.arange(n) + (centre if d > 1 else 0.0) for n, d in zip(grid.value_dims, grid.dims)]
+    z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
+    return grid.index_to_world(np.stack([x.ravel(), y.ravel(), z.ravel()], 1))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("scale", [0.5, 1, 2, 1.7])
+def test_a_region_is_its_points(volumes, case, scale):
+    volume = volumes[case]
+    grid = volume.grid.scaled(scale)
+    region = volume.reconstruct(scale)
+    assert region.shape[:3] == grid.value_dims[::-1]
+    points = volume.sample_points(value_positions(grid))
+    np.testing.assert_allclose(region.reshape(points.shape), points, atol=2e-3)
+    assert np.isfinite(region).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_twice_the_resolution_keeps_the_shared_points(volumes, case):
+    volume = volumes[case]
+    if volume.grid.association == "cell":
+        pytest.skip("cell centres are not shared")
+    steps = tuple(slice(None, None, 1 if n == 1 else 2) for n in volume.grid.dims[::-1])
+    difference = np.abs(volume.reconstruct(2)[steps] - volume.reconstruct())
+    low, high = volume.arrays[0].range
+    assert difference.max() <= 1e-5 * (high - low)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_box_is_a_part_of_the_whole(volumes, data):
+    volume = volumes[data.draw(st.sampled_from(sorted(CASES)))]
+    grid = volume.grid.scaled(data.draw(st.sampled_from([1, 3])))
+    start, stop = [], []
+    for n in grid.value_dims:
+        a = data.draw(st.integers(0, n))
+        start.append(a)
+        stop.append(data.draw(st.integers(a, n)))
+    part = volume.sample_region(Region(tuple(start), tuple(stop)), grid)
+    whole = volume.sample_region(grid=grid)
+    box = tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1]))
+    np.testing.assert_allclose(part, whole[box], atol=2e-3)
+
+
+def test_outside_is_nan(volumes):
+    volume = volumes["cells"]
+    points = np.array([[4, 4, 3], [8, 7, 6], [-0.01, 4, 3], [4, 7.01, 3], [np.nan, 0, 0], [1e30, 0, 0]])
+    assert np.isnan(volume.sample_points(points)).tolist() == [False, False, True, True, True, True]
+    assert volume.sample_points(np.zeros((0, 3))).shape == (0,)
+    assert volumes["vectors"].sample_points(np.zeros((1, 3))).shape == (1, 3)
+
+
+def test_the_outer_half_of_a_border_cell_has_its_value(volumes):
+    volume = volumes["cells"]
+    inside, border = volume.sample_points(np.array([[0.5, 3, 3], [0.0, 3, 3]]))
+    assert inside == border
+
+
+def test_another_lattice_than_the_own_one(volumes):
+    volume = volumes["points"]
+    grid = Grid((5, 5, 5), origin=(2, 2, 2), spacing=(2, 1, 0.5), direction=((0, 1, 0), (0, 0, 1), (1, 0, 0)))
+    found = volume.sample_region(grid=grid)
+    expected = volume.sample_points(value_positions(grid)).reshape(found.shape)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert np.isnan(found).any() and np.isfinite(found).any()
+
+
+def test_original_type_is_rounded_and_clamped(volumes):
+    volume = volumes["rotated cells"]
+    original = volume.sample_region(dtype="original")
+    assert original.dtype == np.uint8
+    np.testing.assert_array_equal(original, np.clip(np.rint(volume.reconstruct()), 0, 255))
+    far = Grid((2, 1, 1), origin=(100, 0, 0))
+    assert (volume.sample_region(grid=Grid(far.dims, far.origin, association="cell"), dtype="original") == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint64", "int64", "uint32"])
+def test_extreme_integers_do_not_wrap(dtype):
+    limits = np.iinfo(dtype)
+    values = np.zeros((5, 5, 5), dtype=dtype)
+    values[2:] = limits.max
+    values[0] = limits.min
+    volume = train_volume(
+        values, Grid((5, 5, 5)), model=MODEL, train=tiny(iterations=200), on_progress=lambda s: True
+    ).volume
+    found = volume.sample_region(dtype="original")
+    assert (found[3:] > limits.max // 2).all() and (found[0] < limits.max // 2).all()
+
+
+def test_wrong_questions_are_named(volumes):
+    volume = volumes["points"]
+    with pytest.raises(FieldError, match="'g' is not in the model; it has f"):
+        volume.sample_points(np.zeros((1, 3)), field="g")
+    with pytest.raises(DataError, match=r"\(n, 3\)"):
+        volume.sample_points(np.zeros(3))
+    with pytest.raises(DataError, match="not inside the lattice"):
+        volume.sample_region(Region((0, 0, 0), (10, 1, 1)))
+    with pytest.raises(DataError, match="int3"):
+        volume.sample_region(dtype="int3")
+
+
+def test_progress_and_stop(volumes):
+    shares = []
+    volumes["points"].sample_region(grid=volumes["points"].grid.scaled(5), on_progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 2
+    with pytest.raises(ApmgsrnError, match="stopped"):
+        volumes["points"].sample_region(on_progress=lambda share: False)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_feature_grids_are_boxes_in_the_world(volumes, case):
+    boxes = volumes[case].feature_grids()
+    assert [b.id for b in boxes] == list(range(6))
+    network = volumes[case].networks[0]
+    for box, transform in zip(boxes, network.transforms.double().numpy()):
+        assert box.corners.shape == (8, 3) and box.volume >= 0 and box.norm > 0
+        index = volumes[case].grid.world_to_index(box.corners)
+        local = volumes[case].grid.index_to_normalised(index) @ transform[:, :3].T + transform[:, 3]
+        if 1 not in volumes[case].grid.value_dims:
+            np.testing.assert_allclose(np.abs(local), 1, atol=1e-4)
+
+
+def test_opened_from_a_path_and_from_bytes(tmp_path):
+    values, grid = wave()
+    result = train_volume(values, grid, model=MODEL, train=tiny(), time=2.5, on_progress=lambda s: True)
+    result.save(tmp_path / "m.apmgsrn")
+    opened = NeuralVolume.open(str(tmp_path / "m.apmgsrn"), device="cpu")
+    assert opened.times == (2.5,) and opened.key == result.volume.key and opened.grid == grid
+    np.testing.assert_array_equal(opened.reconstruct(), result.volume.reconstruct())
