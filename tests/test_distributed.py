@@ -30,7 +30,7 @@ for function, text in ((bad, "array 'rho' is empty"), (worse, "boom")):
         assert text in str(error), error
     else:
         raise AssertionError("no error on rank %d" % comm.rank)
-print("rank", comm.rank, "of", comm.size, "good")
+sys.stdout.write("rank %d of %d good\\n" % (comm.rank, comm.size))  # one write: the lines of ranks do not mix
 """
 
 
