@@ -174,7 +174,7 @@ class TrainConfig:
         placement: "kdtree": boxes of equal complexity from a k-d tree; "published": the paper's feature density,
             learned; "random": the published start, frozen.
         iterations: Steps; 0 = automatic.
-        time_budget: Stop after so many seconds of training; 0 = none. The learning rate is brought down in time.
+        time_budget: Stop after so many seconds of training; 0 = none. The cosine schedule is brought down in time.
         stop_psnr: Stop when the reconstruction has this PSNR in dB; 0 = none.
         seed: Of everything drawn at random.
         batch_size: Points of one step; 0 = automatic (5000; published: 100 000).
@@ -193,8 +193,10 @@ class TrainConfig:
         complexity_power: Exponent of the complexity map ("kdtree").
         box_overlap: Boxes are grown by this factor ("kdtree").
         transform_gradient: Whether the loss moves the grids directly, through the interpolation ("kdtree").
-        transform_learning_rate: Of the transforms (published: 0.05 x 0.01, halved within 5 steps).
-        transform_start, transform_stop: Steps, and share of all steps, between which transforms learn.
+        transform_learning_rate: Of the transforms; None: 0.1 of the learning rate (published: 0.05 of it, halved
+            within 5 steps).
+        transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
+            0.8, steps 500 and 8000 of 10 000).
         density_window, density_tolerance: The published convergence test: mean density loss of the last window
             against the one before, relative slope below the tolerance.
 
@@ -224,7 +226,7 @@ class TrainConfig:
     box_overlap: float = 1.25
     transform_gradient: bool | None = None
     transform_learning_rate: float | None = None
-    transform_start: int | None = None
+    transform_start: float | None = None
     transform_stop: float | None = None
     density_window: int = 1000
     density_tolerance: float = 1e-4
@@ -247,7 +249,7 @@ class TrainConfig:
             check_number(self, field, low, high)
         for field, high, kind in (
             ("importance_fraction", 0.95, float), ("transform_learning_rate", 10, float),
-            ("transform_start", 10**9, int), ("transform_stop", 1, float),
+            ("transform_start", 1, float), ("transform_stop", 1, float),
         ):  # fmt: skip
             if getattr(self, field) is not None:
                 check_number(self, field, 0, high, kind)
@@ -267,8 +269,8 @@ class TrainConfig:
             "positions": "continuous" if published else "values",
             "importance_fraction": 0.0 if published else 0.5,
             "transform_gradient": self.placement == "kdtree",
-            "transform_learning_rate": (5e-4 if published else 1e-3) if moving else 0.0,
-            "transform_start": 500 if published else 50,
+            "transform_learning_rate": (0.05 if published else 0.1) * self.learning_rate if moving else 0.0,
+            "transform_start": 0.05 if published else 0.0125,
             "transform_stop": 0.8 if published else 0.97,
         }
         chosen = {k: v for k, v in automatic.items() if getattr(self, k) in (None, 0, "auto")}

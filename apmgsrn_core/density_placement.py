@@ -1,8 +1,8 @@
 """The published placement: grids move so that the feature density follows the error.
 
 Source: Wurster et al. 2024, TVCG 30(1), section 3; the numbers are those of the authors' `train.py`: an Adam of its own
-with 0.05 of the learning rate (`transform_learning_rate`), brought to half of it over 5 steps, from step 500 to 80 %
-of all steps, until the density loss has converged.
+with 0.05 of the learning rate (`transform_learning_rate`), brought to half of it over 5 steps, from 5 % (its step 500 of
+10 000) to 80 % of the training, until the density loss has converged.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ class DensityPlacement:
         self._flat = 0
         self.converged = False
 
-    def active(self, iteration: int, iterations: int) -> bool:
-        """Whether grids still move at this step."""
-        config = self._config
-        return not self.converged and config.transform_start < iteration < config.transform_stop * iterations
+    def active(self, progress: float) -> bool:
+        """Whether grids move now, when this share of the training is done."""
+        return not self.converged and self._config.transform_start < progress < self._config.transform_stop
 
     def step(self, local: torch.Tensor, squared_error: torch.Tensor) -> float:
         """One step from the local positions (m, n, 3), differentiable in the transforms, and errors (n,)."""

@@ -64,7 +64,8 @@ class FieldData:
 
     def normalised(self, values: np.ndarray) -> np.ndarray:
         """Own values -> float32, 0 at the minimum and 1 at the maximum; NaN where not finite."""
-        scaled = (values.astype(np.float64) - self.minimum) * (1.0 / self.span if self.span else 0.0)
+        scaled = values.astype(np.float64) - self.minimum
+        scaled = scaled / self.span if self.span else scaled * 0.0
         if values.dtype.kind == "f":
             scaled[~np.isfinite(scaled)] = np.nan
         return scaled.astype(np.float32)

@@ -14,6 +14,7 @@ from .errors import ModelFileError
 from .grid import Grid
 
 CHUNK_VALUES = 1 << 22
+TRAINING_VERSION = 1  # raise it when the same settings begin to give another model
 
 
 def content_hash(values: np.ndarray) -> str:
@@ -33,12 +34,13 @@ def training_key(
     train: TrainConfig,
     time: float | None = None,
     initial: str | os.PathLike | bytes | None = None,
+    unit: str = "",
 ) -> str:
     """Hash of everything that decides what a training gives.
 
     Args:
         values: The array, or its `content_hash` when the caller remembers it.
-        grid, name, model, train, time, initial: As given to `train_volume`.
+        grid, name, model, train, time, initial, unit: As given to `train_volume`.
 
     Returns:
         64 hexadecimal digits.
@@ -53,6 +55,8 @@ def training_key(
         except OSError as error:
             raise ModelFileError(f"initial model {os.fspath(initial)}: cannot be read: {error.strerror}") from error
     parts = {
+        "version": TRAINING_VERSION,
+        "unit": unit,
         "values": values if isinstance(values, str) else content_hash(values),
         "grid": grid.to_dict(),
         "name": name,

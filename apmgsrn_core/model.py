@@ -14,6 +14,7 @@ from torch import nn
 
 from .config import ModelConfig
 from .encoding import GridGroup, GridTable, encode, to_local, touching
+from .errors import ConfigError
 
 FEATURE_START = 1e-4  # features start uniform in +- this (the authors' `reset_parameters`)
 TRANSFORM_JITTER = 0.05  # standard deviation around the identity (the authors' `randomize_grids`)
@@ -117,8 +118,10 @@ def evaluate(
         (n, components), or that and (n, components, 3).
     """
     starts = [0, len(points)] if starts is None else list(starts)
+    if len(starts) != len(networks) + 1:
+        raise ConfigError(f"starts: expected {len(networks) + 1} offsets for {len(networks)} bricks, found {len(starts)}")
     parts = []
-    for network, first, last in zip(networks, starts[:-1], starts[1:], strict=True):
+    for network, first, last in zip(networks, starts[:-1], starts[1:]):
         block = points[first:last].clamp(-1.0, 1.0)
         if derivatives:
             parts.append(_with_derivatives(network, block))

@@ -72,7 +72,8 @@ class ArrayInfo:
         )  # fmt: skip
         if info.association not in ("point", "cell") or not 1 <= info.components <= 1024:
             raise ValueError(f"array {info.name!r}: association {info.association!r}, {info.components} components")
-        if not all(math.isfinite(v) for v in info.range) or np.dtype(info.dtype).kind not in "iuf":
+        low, high = info.range
+        if not math.isfinite(high - low) or low > high or np.dtype(info.dtype).kind not in "iuf":
             raise ValueError(f"array {info.name!r}: range {info.range}, type {info.dtype}")
         if data["transform"] != "identity":
             raise ValueError(f"array {info.name!r}: value transform {data['transform']!r} is not known")
@@ -94,13 +95,17 @@ class Header:
 class ModelFile:
     """A model file, or its bytes, opened for reading; the manifest is read and checked at once, sections on request.
 
+    Args:
+        source: A path, or the bytes of a file.
+        name: What messages call the bytes.
+
     Raises:
         ModelFileError: Missing, foreign, of another version, damaged; the message says which and where.
     """
 
-    def __init__(self, source: str | os.PathLike | bytes):
+    def __init__(self, source: str | os.PathLike | bytes, name: str = "model"):
         self._bytes = source if isinstance(source, bytes) else None
-        self.name = "model" if self._bytes is not None else os.fspath(source)
+        self.name = name if self._bytes is not None else os.fspath(source)
         self.size = len(self._bytes) if self._bytes is not None else self._size_on_disk()
         manifest = self._read_manifest()
         try:
@@ -114,10 +119,7 @@ class ModelFile:
     def read_section(self, brick: int = 0, time: int = 0) -> dict[str, np.ndarray]:
         """The tensors of one brick at one time step, checked: present, whole, finite."""
         what = f"{self.name}: section of brick {brick}, time step {time}"
-        entry = self.sections.get((brick, time))
-        if entry is None:
-            raise ModelFileError(f"{what}: missing; the file has {sorted(self.sections)}")
-        offset, length, digest, coder = entry
+        offset, length, digest, coder = self.sections[brick, time]
         if coder != "none":
             raise ModelFileError(f"{what}: coder {coder!r} is not known to this version")
         data = self._read(offset, length, what)
@@ -187,9 +189,14 @@ def _parse_header(manifest: dict, size: int) -> Header:
     if not times or not all(math.isfinite(t) for t in numbers):
         raise ValueError(f"times: expected one null or finite numbers, found {times}")
     arrays = tuple(ArrayInfo.from_dict(a) for a in manifest["arrays"])
-    if not arrays or not manifest["bricks"]:
+    grid, bricks = Grid.from_dict(manifest["grid"]), manifest["bricks"]
+    if not arrays or not isinstance(bricks, list) or not bricks:
         raise ValueError("expected at least one array and one brick")
-    return Header(Grid.from_dict(manifest["grid"]), arrays, numbers, str(manifest["key"]), manifest, size)
+    if any(a.association != grid.association for a in arrays):
+        raise ValueError(f"arrays: expected all on the {grid.association}s of the grid")
+    if len(bricks) == 1 and (bricks[0]["start"], bricks[0]["stop"]) != ([0, 0, 0], list(grid.value_dims)):
+        raise ValueError(f"bricks: expected one that covers the values {grid.value_dims}, found {bricks[0]['stop']}")
+    return Header(grid, arrays, numbers, str(manifest["key"]), manifest, size)
 
 
 def _parse_sections(manifest: dict) -> dict[tuple[int, int], tuple[int, int, str, str]]:
@@ -199,6 +206,9 @@ def _parse_sections(manifest: dict) -> dict[tuple[int, int], tuple[int, int, str
         if not all(isinstance(n, int) and n >= 0 for n in numbers):
             raise ValueError(f"sections: expected whole numbers, found {numbers}")
         sections[numbers[0], numbers[1]] = (numbers[2], numbers[3], str(entry["sha256"]), str(entry["coder"]))
+    for pair in ((b, t) for b in range(len(manifest["bricks"])) for t in range(len(manifest["times"]))):
+        if pair not in sections:
+            raise ModelFileError(f"section of brick {pair[0]}, time step {pair[1]}: missing")
     return sections
 
 
@@ -278,9 +288,14 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         raise ModelFileError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def copy_model(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Copy a model file after checking it, whole or not at all. Raises ModelFileError."""
-    model = ModelFile(source)
+def read_model(path: str | os.PathLike) -> bytes:
+    """All bytes of a model file, each section checked. Raises ModelFileError."""
+    model = ModelFile(path)
     for brick, time in model.sections:
         model.read_section(brick, time)
-    write_bytes(target, model._read(0, model.size, model.name))
+    return model._read(0, model.size, model.name)
+
+
+def copy_model(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Copy a model file after checking it, whole or not at all. Raises ModelFileError."""
+    write_bytes(target, read_model(source))

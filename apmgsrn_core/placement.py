@@ -86,10 +86,12 @@ def complexity_map(data: FieldData, power: float) -> tuple[np.ndarray, tuple[int
 
 def _detail(values: np.ndarray, finite: np.ndarray) -> np.ndarray:
     """(z, y, x, c) -> (z, y, x) squared residual of a blur, over all components; 0 where the data is not finite."""
-    blurred = values
+    blurred, share = values, finite
     for axis in range(3):
         for _ in range(2):
             blurred = _box_mean(blurred, axis)
+            share = share if finite.all() else _box_mean(share, axis)
+    blurred = np.where(finite, blurred / np.maximum(share, 1e-6), 0.0)  # of the finite values only
     return ((values - blurred) ** 2).sum(3) * finite.all(axis=3)
 
 

@@ -11,12 +11,12 @@ from .config import TrainConfig
 
 
 class CosineSchedule:
-    """From `learning_rate` to `final_learning_rate` along half a cosine of the training's progress."""
+    """From `learning_rate` to `final_learning_rate` (when that is lower) along half a cosine of the progress."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig):
         self._optimizer = optimizer
         self._starts = [group["lr"] for group in optimizer.param_groups]
-        self._floor = config.final_learning_rate / config.learning_rate
+        self._floor = min(config.final_learning_rate / config.learning_rate, 1.0)
         self.finished = False
 
     def step(self, progress: float, loss: torch.Tensor, grids_converged: bool) -> None:

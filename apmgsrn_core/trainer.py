@@ -28,7 +28,8 @@ from .weights import pack_networks
 
 logger = logging.getLogger(__name__)
 
-ROWS = 100  # of the history, about
+ROWS = 100  # of the history, about; more when that would leave too many steps between two
+MOST_STEPS_A_ROW = 200
 PROGRESS_SECONDS = 0.2
 CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
 SEED_STRIDE = 1_000_003  # seeds of different bricks do not meet
@@ -76,6 +77,7 @@ def train_volume(
     unit: str = "",
     key: str = "",
     on_progress: OnProgress | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Train a network on one array.
 
@@ -89,9 +91,10 @@ def train_volume(
         initial: A saved model (path or bytes) of the same architecture to start from.
         time: The time of this step, stored.
         unit: Of the values, stored.
-        key: Stored; computed by `training_key` when "".
+        key: Stored; computed by `training_key` when "". A training that the user stopped stores none.
         on_progress: Called about five times a second; returning False stops and keeps what is there. None shows a
             progress bar when standard error is a terminal.
+        on_warning: Called before the training starts with each line that a user should know; None logs it.
 
     Returns:
         The trained volume and its history.
@@ -100,9 +103,12 @@ def train_volume(
         DataError, ConfigError, DeviceError, ModelFileError: As their messages say.
     """
     target = resolve_device(device)
+    values = np.asarray(values)
     data = FieldData(values, grid, name)
     warnings = _warnings_about(data, model)
-    key = key or training_key(values, grid, name, model, train, time, initial)
+    for line in warnings:
+        (on_warning or logger.warning)(line)
+    key = key or training_key(values, grid, name, model, train, time, initial, unit)
     model = model.fitted_to(grid).with_components(data.components)
     train = train.resolved(grid, model)
     generator = torch.Generator().manual_seed(train.seed * SEED_STRIDE)
@@ -112,6 +118,8 @@ def train_volume(
     info = ArrayInfo(
         name, grid.association, data.components, data.values.dtype.name, (data.minimum, data.maximum), unit
     )
+    if reason == "stopped by user":
+        key = ""  # a partial result does not stand for its settings
     stored = pack_networks([network], grid, (info,), (time,), train, key)
     volume = NeuralVolume.from_bytes(stored, device=str(target))
     _measure_stored(history, volume, Sampler(data, train, generator))
@@ -149,52 +157,56 @@ def train_brick(
         _silence(network)
         history.add_row(0, 0.0, 0.0)
         return "constant data", history
-    row_every = max(1, config.iterations // ROWS)
+    row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0
     reason = "iterations"
     for iteration in range(config.iterations):
         rate = optimizer.param_groups[0]["lr"]
         batch = sampler.draw()
         on_device = batch.to(device)
-        moves = density is not None and density.active(iteration, config.iterations)
+        progress = history.progress(iteration)
+        moves = density is not None and density.active(progress)
         local = network.local_positions(on_device.points) if moves else None
-        direct = config.transform_gradient and _in_window(iteration, history.progress(iteration), config)
+        direct = config.transform_gradient and config.transform_start <= progress < config.transform_stop
         optimizer.zero_grad(set_to_none=True)
         error = ((network(on_device.points, direct, local) - on_device.targets) ** 2).mean(dim=1)
         loss = (error * on_device.weights[:, 0]).mean()
         loss.backward()
-        squared_error = error.detach()
-        if moves:
-            density.step(local, squared_error)
+        squared_error, valid = error.detach(), on_device.weights[:, 0] > 0
+        if moves and valid.any():
+            density.step(local[:, valid], squared_error[valid])
         optimizer.step()
-        schedule.step(history.progress(iteration + 1), loss.detach(), density is not None and density.converged)
+        settled = density is None or density.converged
+        schedule.step(history.progress(iteration + 1), loss.detach(), settled)
         sampler.report(iteration, batch, squared_error.cpu().numpy())
-        history.add_loss(float(loss.detach()))
+        if valid.any():
+            history.add_loss(float(loss.detach() / valid.float().mean()))
 
         done = iteration + 1
-        if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
-            reported = history.seconds
-            if on_progress(history.state(done, rate)) is False:
-                reason = "stopped by user"
-        if config.time_budget and history.seconds >= config.time_budget:
-            reason = "time budget"
         if schedule.finished:
             reason = "converged"
-        if done % row_every == 0 or reason != "iterations":
-            if not np.isfinite(history.loss):
-                raise ApmgsrnError(f"training diverged: the loss at iteration {done} is {history.loss}")
-            history.add_row(done, history.loss, rate)
+        elif config.time_budget and history.seconds >= config.time_budget:
+            reason = "time budget"
+        if done % row_every == 0 or done == config.iterations:
+            history.add_row(done, _finite(history.loss, done), rate)
             if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
                 reason = "psnr reached"
+        if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
+            reported = history.seconds
+            stop = on_progress(history.state(done, rate)) is False
+            if stop and reason == "iterations" and done < config.iterations:
+                reason = "stopped by user"
         if reason != "iterations":
             break
-    history.add_row(done, history.loss, rate)
+    history.add_row(done, _finite(history.loss, done), rate)
     return reason, history
 
 
-def _in_window(iteration: int, progress: float, config: TrainConfig) -> bool:
-    """Whether the loss moves the transforms at this step."""
-    return config.transform_start <= iteration and progress < config.transform_stop
+def _finite(loss: float, iteration: int) -> float:
+    """The loss; ApmgsrnError when it is not a number any more."""
+    if not np.isfinite(loss):
+        raise ApmgsrnError(f"training diverged: the loss at iteration {iteration} is {loss}")
+    return loss
 
 
 def _start(data: FieldData, model: ModelConfig, train: TrainConfig, generator, initial) -> Network:

@@ -56,9 +56,9 @@ class NeuralVolume:
         return cls(ModelFile(path), device)
 
     @classmethod
-    def from_bytes(cls, data: bytes, device: str = "auto") -> "NeuralVolume":
-        """Open the bytes of a model file."""
-        return cls(ModelFile(data), device)
+    def from_bytes(cls, data: bytes, device: str = "auto", name: str = "model") -> "NeuralVolume":
+        """Open the bytes of a model file; messages call it `name`."""
+        return cls(ModelFile(data, name), device)
 
     @property
     def grid(self) -> Grid:
@@ -103,7 +103,7 @@ class NeuralVolume:
         for first in range(0, len(inside), CHUNK):
             rows = inside[first : first + CHUNK]
             normalised = self.grid.index_to_normalised(self.grid.world_to_index(points_xyz[rows]))
-            values[rows] = self._evaluate(normalised, info, columns)
+            values[rows] = _to_type(self._evaluate(normalised, info, columns), values.dtype)
         return values[:, 0] if info.components == 1 else values
 
     def sample_region(
@@ -217,9 +217,9 @@ def _block_positions(block: tuple[slice, ...], region: Region, grid: Grid) -> np
 
 
 def _to_type(values: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """float64 -> the type; integers are rounded and clamped, and 0 where NaN."""
+    """float64 -> the type, clamped to what it can hold; integers are rounded, and 0 where NaN."""
     if kind.kind == "f":
-        return values.astype(kind)
+        return values.clip(np.finfo(kind).min, np.finfo(kind).max).astype(kind)  # NaN stays
     limits = np.iinfo(kind)
     rounded = np.rint(np.nan_to_num(values))
     clamped = rounded.clip(limits.min, limits.max).astype(np.float64)

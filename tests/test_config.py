@@ -84,7 +84,9 @@ def test_published_settings_are_those_of_the_paper():
     train = TrainConfig(placement="published").resolved(CUBE, ModelConfig())
     assert (train.iterations, train.batch_size, train.schedule) == (10_000, 100_000, "plateau")
     assert (train.positions, train.importance_fraction, train.transform_gradient) == ("continuous", 0.0, False)
-    assert (train.transform_learning_rate, train.transform_start, train.transform_stop) == (5e-4, 500, 0.8)
+    assert (train.transform_learning_rate, train.transform_start, train.transform_stop) == (5e-4, 0.05, 0.8)
+    slow = TrainConfig(placement="published", learning_rate=0.001).resolved(CUBE, ModelConfig())
+    assert slow.transform_learning_rate == pytest.approx(5e-5)
 
 
 @pytest.mark.parametrize("placement", ["kdtree", "published", "random"])

@@ -141,6 +141,12 @@ def test_parts_of_later_versions(model, part):
         (lambda m: m["arrays"][0].update(range=[0]), "damaged"),
         (lambda m: m.update(times=3), "damaged"),
         (lambda m: m.update(requires=None), "damaged"),
+        (lambda m: m.update(bricks="ab"), "one brick"),
+        (lambda m: m.update(bricks=[1]), "damaged"),
+        (lambda m: m["bricks"][0].update(stop=[1, 1, 1]), "covers the values"),
+        (lambda m: m["grid"].update(association="cell"), "on the cells"),
+        (lambda m: m["arrays"][0].update(range=[5, 1]), "range"),
+        (lambda m: m.update(times=[{"value": 1.0}, {"value": 2.0}]), "time step 1: missing"),
     ],
 )
 def test_damaged_manifest(model, change, message):

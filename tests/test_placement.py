@@ -67,6 +67,15 @@ def test_slabs_do_not_change_the_map(monkeypatch):
     np.testing.assert_allclose(slabs, whole, rtol=1e-4)
 
 
+def test_the_border_of_a_hole_is_not_detail():
+    values, grid = wave((40, 20, 20))
+    holes = values.copy()
+    holes[:, :, 20:] = np.nan
+    total, _ = complexity_map(FieldData(holes, grid), 0.5)
+    profile = total.sum(axis=(0, 1))
+    assert profile[12:20].max() < 4 * np.median(profile[4:16])
+
+
 def test_missing_values_have_no_complexity():
     values, grid = wave((20, 20, 20))
     values[:10] = np.nan

@@ -101,6 +101,32 @@ def test_holes_are_left_out_with_one_warning():
     assert np.isfinite(reconstruction).all() and psnr(holes, reconstruction) > 25
 
 
+def test_holes_do_not_pull_published_grids(monkeypatch):
+    from apmgsrn_core.density_placement import DensityPlacement
+
+    values, grid = wave((17, 16, 15))
+    values[:, :, 8:] = np.nan
+    seen, step = [], DensityPlacement.step
+    monkeypatch.setattr(DensityPlacement, "step", lambda self, local, error: seen.append(len(error)) or step(self, local, error))
+    result = train(values, grid, settings=tiny(placement="published", iterations=300, batch_size=400))
+    assert seen and max(seen) < 300  # about half of 400 points
+    # the smoothed PSNR is that of the data, not of the holes
+    assert abs(result.history["psnr"][-2] - result.history["psnr"][-1]) < 3
+
+
+def test_data_of_a_tiny_span_is_learned():
+    values, grid = wave((17, 16, 15), dtype="float64")
+    result = train(values * 1e-310, grid, settings=tiny(iterations=200))
+    assert result.history["psnr"][-1] > 25
+
+
+def test_warnings_come_before_the_training():
+    values, grid = wave()
+    lines = []
+    train(values, grid, on_warning=lines.append, on_progress=lambda s: len(lines) > 0 or pytest.fail("too late"))
+    assert lines
+
+
 def test_a_model_that_is_large_for_its_data_is_said():
     values, grid = wave()
     assert any("larger than a quarter" in w for w in train(values, grid).warnings)
@@ -111,8 +137,8 @@ def test_published_grids_really_move_and_random_ones_do_not():
     values[10:, 10:, 10:] = np.random.default_rng(0).random((6, 6, 6))
     grid = Grid((16, 16, 16))
     settings = {"iterations": 150, "batch_size": 400}
-    start = train(values, grid, settings=TrainConfig(placement="published", transform_start=149, **settings))
-    moved = train(values, grid, settings=TrainConfig(placement="published", transform_start=10, **settings))
+    start = train(values, grid, settings=TrainConfig(placement="published", transform_start=0.999, **settings))
+    moved = train(values, grid, settings=TrainConfig(placement="published", transform_start=0.06, **settings))
     fixed = train(values, grid, settings=TrainConfig(placement="random", **settings))
     transforms = [r.volume.networks[0].transforms for r in (start, moved, fixed)]
     assert torch.equal(transforms[0], transforms[2])  # the same start
@@ -149,6 +175,7 @@ def test_stopping_keeps_the_partial_result():
     states = []
     result = train(values, grid, settings=tiny(iterations=10**6), on_progress=lambda s: states.append(s) or len(states) < 3)
     assert result.stop_reason == "stopped by user" and len(states) == 3
+    assert result.volume.key == ""  # it is not what these settings would have given
     assert result.history["iteration"][-1] == states[-1].iteration
     assert "iteration" in states[-1].message and "dB" in states[-1].message
     assert 0 <= states[0].fraction <= states[-1].fraction <= 1

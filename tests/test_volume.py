@@ -125,6 +125,15 @@ def test_extreme_integers_do_not_wrap(dtype):
     assert (found[3:] > limits.max // 2).all() and (found[0] < limits.max // 2).all()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_extreme_floats_do_not_overflow(dtype):
+    values, grid = wave()
+    values = (values / values.max() * float(np.finfo(dtype).max)).astype(dtype)
+    volume = train_volume(values, grid, model=MODEL, train=tiny(), on_progress=lambda s: True).volume
+    assert np.isfinite(volume.sample_region(dtype="original")).all()
+    assert np.isfinite(volume.sample_points(value_positions(grid))).all()
+
+
 def test_wrong_questions_are_named(volumes):
     volume = volumes["points"]
     with pytest.raises(FieldError, match="'g' is not in the model; it has f"):
