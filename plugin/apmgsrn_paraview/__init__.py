@@ -1,0 +1,1 @@
+"""The proxies that xml/apmgsrn.xml names, one file each, and the bridge between VTK and apmgsrn_core."""

@@ -1,0 +1,108 @@
+"""What a user chooses about a training, and what the panel says back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from apmgsrn_core import ConfigError, ModelConfig, TrainConfig, list_devices
+
+from .proxy import Proxy, setting
+
+MODEL, TRAIN = ModelConfig(), TrainConfig()
+ARCHITECTURE = (
+    "number_of_grids", "features_per_grid", "grid_resolution", "interpolation",
+    "hidden_layers", "hidden_width", "linear_skip",
+)  # fmt: skip
+TRAINING = ("placement", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate")
+
+
+class TrainingSettings(Proxy):
+    """The properties of `TrainNeuralVolume`; the fields in ARCHITECTURE act for the preset "custom" only."""
+
+    SetPreset = setting("preset", "small", ("small", "medium", "large", "custom"))
+    SetNumberOfGrids = setting("number_of_grids", MODEL.number_of_grids)
+    SetFeaturesPerGrid = setting("features_per_grid", MODEL.features_per_grid)
+    SetGridResolution = setting("grid_resolution", MODEL.grid_resolution)
+    SetInterpolation = setting("interpolation", MODEL.interpolation, ("linear", "quadratic"))
+    SetHiddenLayers = setting("hidden_layers", MODEL.hidden_layers)
+    SetHiddenWidth = setting("hidden_width", MODEL.hidden_width)
+    SetLinearSkip = setting("linear_skip", MODEL.linear_skip)
+    SetStorage = setting("storage", MODEL.storage, ("float16", "float32"))
+    SetPlacement = setting("placement", TRAIN.placement, ("kdtree", "published", "random"))
+    SetIterations = setting("iterations", TRAIN.iterations)
+    SetTimeBudget = setting("time_budget", TRAIN.time_budget)
+    SetStopPSNR = setting("stop_psnr", TRAIN.stop_psnr)
+    SetSeed = setting("seed", TRAIN.seed)
+    SetBatchSize = setting("batch_size", TRAIN.batch_size)
+    SetLearningRate = setting("learning_rate", TRAIN.learning_rate)
+    SetDevice = setting("device", "auto")
+    SetModelFile = setting("model_file", "")
+    SetInitialModel = setting("initial_model", "")
+    SetTimeSteps = setting("time_steps", "current", ("current",))
+
+    about_data = None  # `vtk_bridge.ArrayDescription` of the array, once it is known
+
+    def model_config(self) -> ModelConfig:
+        chosen = self.settings
+        if chosen["preset"] != "custom":
+            return replace(ModelConfig.preset(chosen["preset"]), storage=chosen["storage"])
+        return ModelConfig(storage=chosen["storage"], **{field: chosen[field] for field in ARCHITECTURE})
+
+    def train_config(self) -> TrainConfig:
+        return TrainConfig(**{field: self.settings[field] for field in TRAINING})
+
+    def model_path(self) -> str:
+        """The absolute path of ModelFile; "" when the model has no name."""
+        name = self.settings["model_file"]
+        return os.path.abspath(os.path.expanduser(name)) if name else ""
+
+    def GetDevices(self) -> list:
+        return list_devices()
+
+    def GetEffectiveModel(self) -> str:
+        """The architecture that the preset, or the custom fields, come to."""
+        try:
+            model = self._fitted_model()
+        except ConfigError as error:
+            return f"not valid: {error}"
+        resolution = " x ".join(map(str, model.grid_resolution))
+        return (
+            f"{model.number_of_grids} grids of {resolution} nodes with {model.features_per_grid} features"
+            f" ({model.interpolation}), {model.hidden_layers} hidden layers of {model.hidden_width},"
+            f" {model.storage}"
+        )
+
+    def GetNumberOfParameters(self) -> int:
+        components = self.about_data.components if self.about_data else 1
+        try:
+            return self._fitted_model().parameter_count(components)
+        except ConfigError:
+            return 0
+
+    def GetEffectiveTraining(self) -> str:
+        """The numbers that the automatic fields come to; "" while the data is not known."""
+        if self.about_data is None:
+            return ""
+        try:
+            train = self.train_config().resolved(self.about_data.grid, self._fitted_model())
+        except ConfigError as error:
+            return f"not valid: {error}"
+        return (
+            f"{train.iterations} steps of {train.batch_size} points, placement {train.placement},"
+            f" learning rate {train.learning_rate:g} ({train.schedule})"
+        )
+
+    def GetEstimatedRatio(self) -> float:
+        """Bytes of the array over bytes of the model; 0 while the data is not known."""
+        if self.about_data is None:
+            return 0.0
+        try:
+            return self.about_data.bytes / self._fitted_model().model_bytes(self.about_data.components)
+        except ConfigError:
+            return 0.0
+
+    def _fitted_model(self) -> ModelConfig:
+        """The model for this data: flat grids for flat data."""
+        model = self.model_config()
+        return model if self.about_data is None else model.fitted_to(self.about_data.grid)

@@ -1,0 +1,319 @@
+"""Between VTK and the core: the only file with VTK's conventions.
+
+VTK's extents are inclusive point indices that need not start at 0, and an image's origin is the
+position of the index (0, 0, 0) even when the extent does not hold it. The core's regions are
+half-open value indices that start at 0, and a grid's origin is its first point. VTK stores values
+with x varying fastest, so a reshaped view is the core's `values[z, y, x]`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
+from vtkmodules.vtkCommonCore import VTK_DOUBLE, VTK_ID_TYPE, vtkDataArray, vtkPoints, vtkStringArray
+from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkDataObject, vtkDataSet, vtkDataSetAttributes
+from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
+from vtkmodules.vtkParallelCore import vtkMultiProcessController
+
+from apmgsrn_core import ApmgsrnError, DataError, FieldError, Grid, ModelFileError, Region
+
+MODEL_FIELD = "apmgsrn_model"
+EMPTY_EXTENT = (0, -1, 0, -1, 0, -1)
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+QUADS_OF_A_BOX = ((0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (2, 3, 7, 6), (1, 2, 6, 5), (0, 4, 7, 3))
+CODES = {"point": vtkDataObject.FIELD_ASSOCIATION_POINTS, "cell": vtkDataObject.FIELD_ASSOCIATION_CELLS}
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """Where an image lies: its whole extent, and the mapping from index to world."""
+
+    extent: tuple = EMPTY_EXTENT
+    origin: tuple = (0.0, 0.0, 0.0)
+    spacing: tuple = (1.0, 1.0, 1.0)
+    direction: tuple = IDENTITY
+
+    @classmethod
+    def of_image(cls, image) -> "ImageFrame":
+        matrix = image.GetDirectionMatrix()
+        direction = tuple(matrix.GetElement(i, j) for i in range(3) for j in range(3))
+        return cls(image.GetExtent(), image.GetOrigin(), image.GetSpacing(), direction)
+
+    @classmethod
+    def of_information(cls, info) -> "ImageFrame":
+        """What upstream promises; empty when it promises no structured data."""
+        if not info.Has(Pipeline.WHOLE_EXTENT()):
+            return cls()
+        extent = tuple(info.Get(Pipeline.WHOLE_EXTENT()))
+        keys = (vtkDataObject.ORIGIN(), vtkDataObject.SPACING(), vtkDataObject.DIRECTION())
+        rest = [tuple(info.Get(key)) if info.Has(key) else None for key in keys]
+        return cls(extent, rest[0] or cls.origin, rest[1] or cls.spacing, rest[2] or cls.direction)
+
+    @classmethod
+    def of_grid(cls, grid: Grid, start=None, stop=None) -> "ImageFrame":
+        """The frame of a grid's points, or of the half-open range of them from start to stop."""
+        start, stop = start or (0, 0, 0), stop or grid.dims
+        extent = tuple(edge for a, b in zip(start, stop) for edge in (a, b - 1))
+        return cls(extent, grid.origin, grid.spacing, sum(grid.direction, ()))
+
+    @property
+    def dims(self) -> tuple:
+        return tuple(b - a + 1 for a, b in zip(self.extent[::2], self.extent[1::2]))
+
+    def dims_from(self, first: tuple) -> tuple:
+        """Points along each axis, counted from `first` to our last."""
+        return tuple(high - zero + 1 for high, zero in zip(self.extent[1::2], first))
+
+    def check_not_empty(self) -> None:
+        if min(self.dims) < 1:
+            raise DataError(f"input: expected image data with points, found the empty extent {self.extent}")
+
+    def grid(self, association: str) -> Grid:
+        """The same lattice for the core, with its first point as origin."""
+        self.check_not_empty()
+        rows = tuple(self.direction[i : i + 3] for i in (0, 3, 6))
+        spacing = tuple(s or 1.0 if n == 1 else s for s, n in zip(self.spacing, self.dims))  # flat: any will do
+        at_index_0 = Grid(self.dims, self.origin, spacing, rows, association)
+        first = at_index_0.index_to_world([self.extent[::2]])[0]
+        return Grid(self.dims, tuple(first.tolist()), spacing, rows, association)
+
+    def promise(self, info) -> None:
+        """Write the frame into an output port's information."""
+        info.Set(Pipeline.WHOLE_EXTENT(), self.extent, 6)
+        info.Set(vtkDataObject.ORIGIN(), self.origin, 3)
+        info.Set(vtkDataObject.SPACING(), self.spacing, 3)
+        info.Set(vtkDataObject.DIRECTION(), self.direction, 9)
+        info.Set(vtkAlgorithm.CAN_PRODUCE_SUB_EXTENT(), 1)
+
+    def place(self, image, extent) -> None:
+        """Make `image` an empty one that covers `extent` of this frame."""
+        image.Initialize()
+        image.SetOrigin(self.origin)
+        image.SetSpacing(self.spacing)
+        image.SetDirectionMatrix(self.direction)
+        image.SetExtent(extent)
+
+    def region(self, extent, association: str, first=None) -> Region:
+        """The values of an extent of points; `first` is the point with value index 0 (default: ours)."""
+        first = self.extent[::2] if first is None else first
+        start = tuple(low - zero for low, zero in zip(extent[::2], first))
+        points = tuple(high - low + 1 for low, high in zip(extent[::2], extent[1::2]))
+        if association == "cell":
+            points = tuple(max(n - 1, 1) if n > 0 else 0 for n in points)
+            # a plane of points has the cells behind it; the last plane those before it
+            start = tuple(min(a, max(n - 2, 0)) for a, n in zip(start, self.dims_from(first)))
+        return Region(start, tuple(a + n for a, n in zip(start, points)))
+
+
+# -- requests ------------------------------------------------------------------------------
+
+
+def requested_extent(outputs, port: int = 0) -> tuple:
+    info = outputs.GetInformationObject(port)
+    return tuple(info.Get(Pipeline.UPDATE_EXTENT())) if info.Has(Pipeline.UPDATE_EXTENT()) else EMPTY_EXTENT
+
+
+def requested_time(request, outputs):
+    """The time that the asking port wants, or None."""
+    info = outputs.GetInformationObject(max(request.Get(Pipeline.FROM_OUTPUT_PORT()), 0))
+    return info.Get(Pipeline.UPDATE_TIME_STEP()) if info.Has(Pipeline.UPDATE_TIME_STEP()) else None
+
+
+def request(info, extent=None, piece: int = 0, pieces: int = 1) -> None:
+    """Ask upstream for a piece of an extent; piece 0 of 1 is what makes it exactly that extent."""
+    info.Set(Pipeline.UPDATE_PIECE_NUMBER(), piece)
+    info.Set(Pipeline.UPDATE_NUMBER_OF_PIECES(), pieces)
+    info.Set(Pipeline.UPDATE_NUMBER_OF_GHOST_LEVELS(), 0)
+    if extent is not None and info.Has(Pipeline.WHOLE_EXTENT()):
+        info.Set(Pipeline.UPDATE_EXTENT(), extent, 6)
+
+
+def promise_unstructured(info) -> None:
+    """Of a table or mesh port: no extent, and pieces are handled (else ranks above 0 are not run)."""
+    for key in (Pipeline.WHOLE_EXTENT(), vtkDataObject.ORIGIN(), vtkDataObject.SPACING(), vtkDataObject.DIRECTION()):
+        info.Remove(key)
+    info.Set(vtkAlgorithm.CAN_HANDLE_PIECE_REQUEST(), 1)
+
+
+def promise_array(info, name: str, association: str, components: int, dtype: str) -> None:
+    """Tell filters downstream of an array that is still to come."""
+    code, kind = CODES[association], get_vtk_array_type(np.dtype(dtype))
+    if association == "point":
+        vtkDataObject.SetPointDataActiveScalarInfo(info, kind, components)
+    vtkDataObject.SetActiveAttribute(info, code, name, vtkDataSetAttributes.SCALARS)
+    vtkDataObject.SetActiveAttributeInfo(info, code, vtkDataSetAttributes.SCALARS, name, kind, components, -1)
+
+
+def promise_times(info, times) -> None:
+    for key in (Pipeline.TIME_STEPS(), Pipeline.TIME_RANGE()):
+        info.Remove(key)
+    for time in times:
+        info.Append(Pipeline.TIME_STEPS(), time)
+    for time in (times[0], times[-1]) if times else ():
+        info.Append(Pipeline.TIME_RANGE(), time)
+
+
+def data_time(data):
+    """The time that a data set says it belongs to, or None."""
+    info = data.GetInformation()
+    return info.Get(vtkDataObject.DATA_TIME_STEP()) if info.Has(vtkDataObject.DATA_TIME_STEP()) else None
+
+
+def rank_and_size() -> tuple:
+    """This process among those that run this pipeline."""
+    controller = vtkMultiProcessController.GetGlobalController()
+    return (controller.GetLocalProcessId(), controller.GetNumberOfProcesses()) if controller is not None else (0, 1)
+
+
+def pipeline_communicator():
+    """The mpi4py communicator of the ranks that run this pipeline; None in a single process."""
+    controller = vtkMultiProcessController.GetGlobalController()
+    communicator = controller.GetCommunicator() if controller is not None else None
+    if communicator is None or not communicator.IsA("vtkMPICommunicator") or rank_and_size()[1] < 2:
+        return None
+    from vtkmodules.vtkParallelMPI4Py import vtkMPI4PyCommunicator
+
+    return vtkMPI4PyCommunicator.ConvertToPython(communicator)
+
+
+# -- arrays --------------------------------------------------------------------------------
+
+
+def chosen_array(algorithm) -> tuple:
+    """(name, association) that SetInputArrayToProcess was given; None for what was not."""
+    info = algorithm.GetInputArrayInformation(0)
+    name = info.Get(vtkDataObject.FIELD_NAME()) if info.Has(vtkDataObject.FIELD_NAME()) else None
+    code = info.Get(vtkDataObject.FIELD_ASSOCIATION()) if info.Has(vtkDataObject.FIELD_ASSOCIATION()) else None
+    return name, next((side for side, number in CODES.items() if name and number == code), None)
+
+
+def choose_array(image, name: str | None, association: str | None) -> tuple:
+    """Find the array to train on.
+
+    Args:
+        image: Any data set.
+        name: Its name; None or "" takes the active scalars, otherwise the first numeric array.
+        association: "point", "cell", or None for either.
+
+    Returns:
+        (vtkDataArray, its name, "point" or "cell").
+
+    Raises:
+        FieldError: No such array; the message lists those there are.
+    """
+    sides = {"point": image.GetPointData(), "cell": image.GetCellData()}
+    for side in (association,) if association else sides:
+        array = sides[side].GetArray(name) if name else sides[side].GetScalars() or sides[side].GetArray(0)
+        if array is not None:
+            return array, array.GetName() or "values", side
+    listed = "; ".join(
+        f"{side} arrays: " + (", ".join(str(d.GetArrayName(i)) for i in range(d.GetNumberOfArrays())) or "none")
+        for side, d in sides.items()
+    )
+    wanted = f"the {association or 'point or cell'} array {name!r}" if name else "a numeric array"
+    raise FieldError(f"TargetArray: expected {wanted}, found {listed}")
+
+
+@dataclass(frozen=True)
+class ArrayDescription:
+    """What is known of an array on its whole frame before it is trained."""
+
+    components: int
+    bytes: int
+    grid: Grid
+
+
+def describe_array(algorithm, image, frame: ImageFrame) -> ArrayDescription | None:
+    """The chosen array on the whole frame; None while there is none that could be trained."""
+    if not isinstance(image, vtkDataSet):
+        return None
+    try:
+        array, _, association = choose_array(image, *chosen_array(algorithm))
+        grid = frame.grid(association)
+    except ApmgsrnError:  # told when it is trained
+        return None
+    components = array.GetNumberOfComponents()
+    return ArrayDescription(components, math.prod(grid.value_dims) * components * array.GetDataTypeSize(), grid)
+
+
+def read_values(array, grid: Grid) -> np.ndarray:
+    """A view `values[z, y, x]` (components last, when more than one) of an array's own memory."""
+    if not array.HasStandardMemoryLayout():
+        copy = vtkDataArray.CreateDataArray(array.GetDataType())
+        copy.DeepCopy(array)
+        array = copy
+    if array.GetNumberOfTuples() != math.prod(grid.value_dims):
+        raise DataError(
+            f"array {array.GetName()!r}: expected {math.prod(grid.value_dims)} values for {grid.value_dims}"
+            f" {grid.association}s, found {array.GetNumberOfTuples()}"
+        )
+    values = vtk_to_numpy(array)
+    return values.reshape(grid.value_dims[::-1] + values.shape[1:])
+
+
+def fill_array(image, values: np.ndarray, name: str, association: str) -> None:
+    """Give an image its values (z, y, x and perhaps components) without a copy."""
+    components = values.shape[3:]
+    array = numpy_to_vtk(np.ascontiguousarray(values).reshape((-1, *components)), deep=0)
+    array.SetName(name)
+    side = image.GetPointData() if association == "point" else image.GetCellData()
+    side.AddArray(array)
+    side.SetActiveScalars(name)
+
+
+def fill_table(table, columns: dict, with_rows: bool) -> None:
+    """Columns of equal length; without rows on all ranks but one, as ParaView concatenates them."""
+    table.Initialize()
+    for name, values in columns.items():
+        array = numpy_to_vtk(np.asarray(values)[: None if with_rows else 0], deep=1)
+        array.SetName(name)
+        table.AddColumn(array)
+
+
+def fill_boxes(mesh, boxes) -> None:
+    """Draw feature grids as six quads each, with id, volume and norm as cell data."""
+    mesh.Initialize()
+    corners = np.array([box.corners for box in boxes], dtype=np.float64).reshape(-1, 3)
+    points = vtkPoints()
+    points.SetDataType(VTK_DOUBLE)
+    points.SetData(numpy_to_vtk(corners, deep=1))
+    quads = np.array(QUADS_OF_A_BOX) + 8 * np.arange(len(boxes))[:, None, None]
+    cells = vtkCellArray()
+    offsets = np.arange(0, 4 * 6 * len(boxes) + 1, 4, dtype=np.int64)
+    cells.SetData(_ids(offsets), _ids(quads.ravel()))
+    mesh.SetPoints(points)
+    mesh.SetPolys(cells)
+    for name, kind in (("id", np.int64), ("volume", np.float64), ("norm", np.float64)):
+        array = numpy_to_vtk(np.repeat(np.array([getattr(box, name) for box in boxes], dtype=kind), 6), deep=1)
+        array.SetName("feature_norm" if name == "norm" else name)
+        mesh.GetCellData().AddArray(array)
+
+
+def _ids(numbers: np.ndarray):
+    return numpy_to_vtk(numbers.astype(np.int64), deep=1, array_type=VTK_ID_TYPE)
+
+
+# -- the model's file travels as field data ---------------------------------------------------
+
+
+def tag_model(data, path: str) -> None:
+    """Say in the field data of an output which model file it comes from."""
+    array = vtkStringArray()
+    array.SetName(MODEL_FIELD)
+    array.InsertNextValue(path)
+    data.GetFieldData().AddArray(array)
+
+
+def model_of(data) -> str:
+    """The model file that an output comes from; ModelFileError when it names none."""
+    array = data.GetFieldData().GetAbstractArray(MODEL_FIELD) if data is not None else None
+    if array is None or array.GetNumberOfValues() < 1:
+        raise ModelFileError(
+            f"no model to save: expected field data {MODEL_FIELD!r} on the input, found none"
+            " (only outputs of Train Neural Volume and Neural Volume have one)"
+        )
+    return array.GetValue(0)
