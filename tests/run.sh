@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# The tests: `bash tests/run.sh [quick | long] [core] [plugin] [gui] [pytest arguments]`
+#
+#   quick    at most 3 minutes: without the tests marked slow, mpi or gui
+#   nothing  what CI runs: all but those marked long
+#   long     everything; hours are allowed
+#
+# Three stages, each a pytest run of its own (name some to run only those): core in plain Python, plugin in pvpython,
+# gui in ParaView's window. All of them run even when one fails; the exit status is 0 only when all passed.
+# Installs what is missing first. pytest arguments (-k name, -x, ...) go to every stage.
+set -uo pipefail
+
+root="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
+cd "$root" || exit 1
+
+tier=default
+case "${1:-}" in quick | long) tier="$1"; shift ;; esac
+stages=()
+while :; do
+  case "${1:-}" in core | plugin | gui) stages+=("$1"); shift ;; *) break ;; esac
+done
+[ "${#stages[@]}" -gt 0 ] || stages=(core plugin gui)
+
+# The limits are for a hang, not for speed: a rank that waits for another would wait for ever.
+case "$tier" in
+  quick) selected="not slow and not mpi and not gui and not long"; limit=150 ;;
+  default) selected="not long"; limit=600 ;;
+  long) selected=""; limit=14400 ;;
+esac
+
+# Only this checkout decides what is tested; ParaView's settings and recent files go to a folder of their own.
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV PV_PLUGIN_PATH PV_PLUGIN_CONFIG_FILE
+bash plugin/install.sh tests || exit 1
+source plugin/env.sh || exit 1
+
+home="$(mktemp -d)" || exit 1
+running=""
+trap 'rm -rf "$home"' EXIT
+trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM HUP # timeout passes it on to the whole stage
+mkdir -m 700 "$home/run"
+export HOME="$home" XDG_CONFIG_HOME="$home/.config" XDG_CACHE_HOME="$home/.cache" XDG_RUNTIME_DIR="$home/run"
+# Several ranks on a small machine, also as root in a container.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+
+# By the environment: pvpython rewrites arguments that it does not know (-rs becomes --rs).
+options=(-rfEs ${selected:+-m "$selected"} "$@")
+export PYTEST_ADDOPTS="${options[*]@Q}"
+
+screen=(xvfb-run -a -s "-screen 0 1600x1000x24")
+report=()
+failed=0
+for stage in "${stages[@]}"; do
+  case "$stage" in
+    core) command=("$root/.venv/bin/python" -m pytest tests --ignore=tests/paraview --ignore=tests/gui) ;;
+    plugin) command=("${screen[@]}" pvpython -m pytest tests/paraview) ;;
+    gui) command=("$root/.venv/bin/python" -m pytest tests/gui) ;;
+  esac
+  printf '\n==== %s tests (%s) ====\n' "$stage" "$tier"
+  begin=$SECONDS
+  timeout --kill-after=20 "$limit" "${command[@]}" </dev/null &
+  running=$!
+  wait "$running"
+  status=$?
+  running=""
+  case "$status" in
+    0) result=passed ;;
+    # Nothing to run: right where the tier or a pytest argument leaves all tests of a stage out.
+    5) if [ "$tier" = quick ] || [ "$#" -gt 0 ]; then result="nothing selected"; else result="FAILED: no tests found"; fi ;;
+    124 | 137) result="FAILED: ended after $limit s, its limit" ;;
+    *) result="FAILED (exit status $status)" ;;
+  esac
+  case "$result" in FAILED*) failed=1 ;; esac
+  report+=("$(printf '%-7s %-18s %5d s' "$stage" "$result" "$((SECONDS - begin))")")
+done
+
+printf '\n==== tests/run.sh (%s) ====\n' "$tier"
+printf '%s\n' "${report[@]}"
+exit "$failed"
