@@ -68,8 +68,8 @@ class TrainingSettings(Proxy):
             return f"not valid: {error}"
         resolution = " x ".join(map(str, model.grid_resolution))
         return (
-            f"{model.number_of_grids} grids of {resolution} nodes with {model.features_per_grid} features"
-            f" ({model.interpolation}), {model.hidden_layers} hidden layers of {model.hidden_width},"
+            f"{model.number_of_grids} grids of {resolution} x {model.features_per_grid} ({model.interpolation}),"
+            f" decoder {model.hidden_layers} x {model.hidden_width}, {self.GetNumberOfParameters()} numbers in"
             f" {model.storage}"
         )
 
@@ -89,8 +89,7 @@ class TrainingSettings(Proxy):
         except ConfigError as error:
             return f"not valid: {error}"
         return (
-            f"{train.iterations} steps of {train.batch_size} points, placement {train.placement},"
-            f" learning rate {train.learning_rate:g} ({train.schedule})"
+            f"{train.iterations} steps of {train.batch_size} points, {train.placement}, {train.schedule} schedule"
         )
 
     def GetEstimatedRatio(self) -> float:

@@ -73,14 +73,15 @@ def told(result: subprocess.CompletedProcess) -> list[str]:
 
 
 def test_train_and_open_by_the_menus(tmp_path):
-    model = tmp_path / "by menus.apmgsrn"
+    model, saved = tmp_path / "by menus.apmgsrn", tmp_path / "saved.apmgsrn"
     result = play(
         HERE / "train_and_open.xml", tmp_path,
-        SAMPLE=str(ROOT / "examples/data/tgv_re800_t9_vortmag_128.vti"), MODEL=str(model),
+        SAMPLE=str(ROOT / "examples/data/tgv_re800_t9_vortmag_128.vti"), MODEL=str(model), SAVED=str(saved),
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     assert told(result) == []
 
+    assert saved.read_bytes() == model.read_bytes()  # Save Data copies the model
     from apmgsrn_core import read_header
 
     header = read_header(model)
