@@ -44,6 +44,15 @@ class TrainNeuralVolume(TrainingSettings):
         info.Set(vtkDataObject.DATA_TYPE_NAME(), OUTPUTS[port].__name__)
         return 1
 
+    def RequestDataObject(self, request, inputs, outputs) -> int:
+        """The reconstruction is of the input's own class (vtkImageData, vtkUniformGrid)."""
+        data = vtkDataObject.GetData(inputs[0], 0)
+        kinds = (type(data) if isinstance(data, vtkImageData) else vtkImageData, *OUTPUTS[1:])
+        for port, kind in enumerate(kinds):
+            if type(vtkDataObject.GetData(outputs, port)) is not kind:
+                outputs.GetInformationObject(port).Set(vtkDataObject.DATA_OBJECT(), kind())
+        return 1
+
     def RequestInformation(self, request, inputs, outputs) -> int:
         self._frame = ImageFrame.of_information(inputs[0].GetInformationObject(0))
         self._frame.promise(outputs.GetInformationObject(0))

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import info, make_image, output, smooth_values, train, values_of
+from conftest import info, make_image, make_source, output, smooth_values, train, values_of
 from paraview import simple
-from vtkmodules.vtkCommonDataModel import vtkDataObject
+from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkUniformGrid
 
 DIMS = (12, 11, 10)
 
@@ -21,6 +21,12 @@ def test_reconstruction_has_the_inputs_place_and_name():
     assert np.abs(values_of(image) - values_of(given)).mean() < 10
     assert info(filter_, "Status").startswith("trained (iterations)")
     assert info(filter_, "LastError") in ("", None)
+
+
+def test_the_reconstruction_has_the_class_of_the_input():
+    grid = vtkUniformGrid()
+    grid.DeepCopy(output(make_image(smooth_values((7, 8, 9)))))
+    assert type(output(train(make_source(grid)))) is vtkUniformGrid
 
 
 def test_history_and_feature_grids():
