@@ -54,7 +54,7 @@ def test_quickstart_leaves_model_history_picture_and_figures(tmp_path):
     assert int(figures["model_bytes"]) == model.stat().st_size
     assert float(figures["ratio"]) == pytest.approx(4 * 128**3 / model.stat().st_size, abs=0.1)
     assert set(figures) == {"psnr_db", "model_bytes", "ratio", "train_seconds", "sample_mpts_per_s"}
-    rows = list(csv.DictReader(open(tmp_path / "out" / "history.csv")))
+    rows = list(csv.DictReader((tmp_path / "out" / "history.csv").read_text().splitlines()))
     assert rows and {"iteration", "seconds", "loss", "psnr", "learning_rate"} <= set(rows[0])
     assert (tmp_path / "out" / "picture.png").read_bytes()[:4] == b"\x89PNG"
     assert not re.search("ERR|Traceback", done.stderr), done.stderr
