@@ -23,7 +23,7 @@ class Communicator:
         self.size = 1 if comm is None else comm.Get_size()
 
     def from_root(self, work: Callable[[], Any]) -> Any:
-        """Run `work` on rank 0; every rank returns its (pickled) result or raises its error.
+        """Run `work` on rank 0; every rank returns its result or raises its error.
 
         The other ranks sleep while they wait, so that rank 0 has the cores.
         """

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import ConfigError, Grid, Region
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+settings.load_profile("no deadline")
 
 dims = st.tuples(*[st.integers(1, 9)] * 3)
 numbers = st.floats(-1e3, 1e3)
