@@ -258,12 +258,12 @@ class TrainConfig:
         if self.transform_gradient and self.placement != "kdtree":
             raise ConfigError(f"transform_gradient: only placement 'kdtree' uses it, found {self.placement!r}")
 
-    def resolved(self, grid: Grid, model: ModelConfig) -> "TrainConfig":
-        """The same config with every automatic value filled in for this data and model."""
+    def resolved(self, grid: Grid) -> "TrainConfig":
+        """The same config with every automatic value filled in for this data."""
         published = self.placement == "published"
         moving = published or (self.placement == "kdtree" and self.transform_gradient in (None, True))
         automatic = {
-            "iterations": 10_000 if published else automatic_iterations(grid, model),
+            "iterations": 10_000 if published else automatic_iterations(grid),
             "batch_size": 100_000 if published else 5_000,
             "schedule": "plateau" if published else "cosine",
             "positions": "continuous" if published else "values",
@@ -273,12 +273,8 @@ class TrainConfig:
             "transform_start": 0.05 if published else 0.0125,
             "transform_stop": 0.8 if published else 0.97,
         }
-        chosen = {k: v for k, v in automatic.items() if getattr(self, k) in (None, 0, "auto")}
-        for field in ("importance_fraction", "transform_learning_rate", "transform_start", "transform_stop"):
-            if getattr(self, field) is not None:
-                chosen.pop(field, None)  # a 0 that the user gave
-        if self.transform_gradient is not None:
-            chosen.pop("transform_gradient", None)
+        words = {"iterations": 0, "batch_size": 0, "schedule": "auto", "positions": "auto"}  # None in the others
+        chosen = {k: v for k, v in automatic.items() if getattr(self, k) == words.get(k)}
         return replace(self, **chosen)
 
     def to_dict(self) -> dict:
@@ -291,7 +287,7 @@ class TrainConfig:
         return from_dict(cls, data)
 
 
-def automatic_iterations(grid: Grid, model: ModelConfig) -> int:
+def automatic_iterations(grid: Grid) -> int:
     """Steps by the number of values: 2000 for 32^3 and less, 4000 for 128^3, 6000 for 512^3 and more."""
     doublings = math.log2(max(math.prod(grid.value_dims), 1)) - 15
     return int(min(max(2000 + doublings * 2000 / 6, 2000), 6000))

@@ -86,12 +86,6 @@ class GridTable:
             block, column, transform = ends
         return tuple(groups)
 
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """First number of each grid in the flat features."""
-        sizes = [entry.size for entry in self.entries]
-        return tuple(sum(sizes[:i]) for i in range(len(sizes)))
-
     @property
     def feature_count(self) -> int:
         """Numbers in all grids."""

@@ -48,7 +48,6 @@ def training_key(
     Raises:
         ModelFileError: The initial model cannot be read.
     """
-    fitted = model.fitted_to(grid)
     if initial and not isinstance(initial, bytes):
         try:
             initial = Path(initial).read_bytes()
@@ -60,8 +59,8 @@ def training_key(
         "values": values if isinstance(values, str) else content_hash(values),
         "grid": grid.to_dict(),
         "name": name,
-        "model": fitted.to_dict(),
-        "training": train.resolved(grid, fitted).to_dict(),
+        "model": model.fitted_to(grid).to_dict(),
+        "training": train.resolved(grid).to_dict(),
         "time": time,
         "initial": hashlib.sha256(initial).hexdigest() if initial else None,
     }

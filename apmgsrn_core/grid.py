@@ -165,10 +165,13 @@ class Grid:
 
         Rounding of a millionth of a cell is forgiven, so that the mesh's own points are inside.
         """
-        index = self.world_to_index(points_xyz)
+        return self.contains_index(self.world_to_index(points_xyz))
+
+    def contains_index(self, index_xyz: np.ndarray) -> np.ndarray:
+        """`contains` for (n, 3) index coordinates."""
         last = np.array(self.dims) - 1
         with np.errstate(invalid="ignore"):
-            return ((index >= -1e-6) & (index <= last + 1e-6)).all(axis=1)
+            return ((index_xyz >= -1e-6) & (index_xyz <= last + 1e-6)).all(axis=1)
 
     def index_range(self, bounds) -> tuple[tuple, tuple]:
         """The points of the lattice inside a world box, as a half-open range of indices.

@@ -13,7 +13,8 @@
   grids: count, resolution, features, placed, interpolation, dtype.
 - `sections[]`: one for each (brick, time step): offset, length, sha256, coder ("none").
 - A section is a safetensors buffer: `features` (flat; a grid is [feature][z][y][x]), `transforms` (m, 3, 4),
-  `decoder.<i>.weight`, `decoder.<i>.bias`, `skip.weight`; float16 or float32.
+  `decoder.<i>.weight`, `decoder.<i>.bias`, `skip.weight`; float16 or float32 (transforms, and what float16 would not
+  hold, whatever the table's dtype).
 - value = minimum + (maximum - minimum) * network output, the network reading normalised coordinates (`grid.py`).
 - `axes`, `mask`, `residual`, `macrocells` are null in this version. `model`, `training`: both configs. `key`: hash of
   the training's input and settings.

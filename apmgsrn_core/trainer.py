@@ -44,9 +44,10 @@ class TrainingResult:
     Attributes:
         volume: The trained network as it is stored (rounded to the file's type).
         history: Columns iteration, seconds, loss, psnr, learning_rate; the last row's psnr and loss are measured on
-            the stored network at up to 65 536 random values, the others are smoothed from the batches.
+            the stored network at 65 536 random values, the others are smoothed from the batches.
         stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data".
         warnings: Readable lines.
+        model: The bytes of the model file.
     """
 
     volume: NeuralVolume
@@ -110,7 +111,7 @@ def train_volume(
         (on_warning or logger.warning)(line)
     key = key or training_key(values, grid, name, model, train, time, initial, unit)
     model = model.fitted_to(grid).with_components(data.components)
-    train = train.resolved(grid, model)
+    train = train.resolved(grid)
     generator = torch.Generator().manual_seed(train.seed * SEED_STRIDE)
     network = _start(data, model, train, generator, initial)
     with _progress_bar(on_progress) as report:
@@ -142,6 +143,11 @@ def train_brick(
     Returns:
         (why it stopped, the history).
     """
+    history = History(config.iterations, config.time_budget)
+    if constant:
+        _silence(network)
+        history.add_row(0, 0.0, 0.0)
+        return "constant data", history
     device = network.features.device
     decoder = [p for n, p in network.named_parameters() if n not in ("features", "transforms")]
     groups = [{"params": [network.features]}, {"params": decoder}]
@@ -152,11 +158,6 @@ def train_brick(
     )
     schedule = make_schedule(optimizer, config)
     density = DensityPlacement(network.transforms, config) if config.placement == "published" else None
-    history = History(config.iterations, config.time_budget)
-    if constant:
-        _silence(network)
-        history.add_row(0, 0.0, 0.0)
-        return "constant data", history
     row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0
     reason = "iterations"
@@ -235,7 +236,7 @@ def _silence(network: Network) -> None:
 
 
 def _mean_squared_error(networks, sampler: Sampler) -> float:
-    """Measured at up to CHECK_POINTS random values, relative to the range."""
+    """Measured at CHECK_POINTS random values, relative to the range."""
     batch = sampler.draw_uniform(CHECK_POINTS)
     device = networks[0].features.device
     predicted = torch.cat([evaluate(networks, block.to(device)).cpu() for block in batch.points.split(1 << 13)])

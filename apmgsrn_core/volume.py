@@ -143,8 +143,7 @@ class NeuralVolume:
             index = _block_positions(block, region, grid)
             own = self.grid.world_to_index(grid.index_to_world(index))
             values = self._evaluate(self.grid.index_to_normalised(own), info, columns)
-            last = np.array(self.grid.dims) - 1
-            values[~((own >= -1e-6) & (own <= last + 1e-6)).all(axis=1)] = np.nan
+            values[~self.grid.contains_index(own)] = np.nan
             target = result[block]
             target[...] = _to_type(values, kind).reshape(target.shape)
             done += len(index)

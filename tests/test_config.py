@@ -81,19 +81,19 @@ def test_bad_training_settings_are_named(arguments, message):
 
 
 def test_published_settings_are_those_of_the_paper():
-    train = TrainConfig(placement="published").resolved(CUBE, ModelConfig())
+    train = TrainConfig(placement="published").resolved(CUBE)
     assert (train.iterations, train.batch_size, train.schedule) == (10_000, 100_000, "plateau")
     assert (train.positions, train.importance_fraction, train.transform_gradient) == ("continuous", 0.0, False)
     assert (train.transform_learning_rate, train.transform_start, train.transform_stop) == (5e-4, 0.05, 0.8)
-    slow = TrainConfig(placement="published", learning_rate=0.001).resolved(CUBE, ModelConfig())
+    slow = TrainConfig(placement="published", learning_rate=0.001).resolved(CUBE)
     assert slow.transform_learning_rate == pytest.approx(5e-5)
 
 
 @pytest.mark.parametrize("placement", ["kdtree", "published", "random"])
 def test_resolving_fills_everything_once(placement):
-    train = TrainConfig(placement=placement).resolved(CUBE, ModelConfig())
+    train = TrainConfig(placement=placement).resolved(CUBE)
     assert None not in train.to_dict().values() and "auto" not in train.to_dict().values()
-    assert train.resolved(CUBE, ModelConfig()) == train
+    assert train.resolved(CUBE) == train
 
 
 def test_resolving_keeps_what_the_user_chose():
@@ -101,7 +101,7 @@ def test_resolving_keeps_what_the_user_chose():
         iterations=7, batch_size=9, importance_fraction=0.0, transform_gradient=False, transform_start=0,
         schedule="plateau", positions="continuous",
     )  # fmt: skip
-    resolved = chosen.resolved(CUBE, ModelConfig())
+    resolved = chosen.resolved(CUBE)
     for name in ("iterations", "batch_size", "importance_fraction", "transform_gradient", "transform_start",
                  "schedule", "positions"):  # fmt: skip
         assert getattr(resolved, name) == getattr(chosen, name), name

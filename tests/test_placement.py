@@ -29,7 +29,7 @@ def test_boxes_tile_the_map(shape, count, seed):
 
 def test_every_value_is_inside_some_box():
     data = FieldData(*wave((23, 17, 19)))
-    config = TrainConfig(global_grids=0).resolved(data.grid, ModelConfig())
+    config = TrainConfig(global_grids=0).resolved(data.grid)
     transforms = start_transforms(data, ModelConfig(number_of_grids=12), config, torch.Generator().manual_seed(0))
     axes = [torch.linspace(-1, 1, n) for n in (23, 17, 19)]
     points = torch.cartesian_prod(*axes)
@@ -40,7 +40,7 @@ def test_boxes_are_smaller_where_the_detail_is():
     values = np.zeros((64, 64, 64), dtype=np.float32)
     values[40:, 40:, 40:] = np.random.default_rng(0).random((24, 24, 24))
     data = FieldData(values, Grid((64, 64, 64)))
-    config = TrainConfig(global_grids=4).resolved(data.grid, ModelConfig())
+    config = TrainConfig(global_grids=4).resolved(data.grid)
     transforms = start_transforms(data, ModelConfig(), config, torch.Generator().manual_seed(0))
     centres = torch.linalg.solve(transforms[4:, :, :3], -transforms[4:, :, 3])
     volumes = 1 / torch.linalg.det(transforms[4:, :, :3]).abs()
@@ -86,7 +86,7 @@ def test_missing_values_have_no_complexity():
 @pytest.mark.parametrize("dims", [(2, 1, 1), (3, 3, 3), (7, 1, 9)])
 def test_volumes_too_small_for_boxes_start_near_the_identity(dims):
     data = FieldData(*wave(dims))
-    config = TrainConfig().resolved(data.grid, ModelConfig())
+    config = TrainConfig().resolved(data.grid)
     transforms = start_transforms(data, ModelConfig(), config, torch.Generator().manual_seed(0))
     assert torch.isfinite(transforms).all()
     assert (transforms - torch.eye(3, 4)).abs().max() < 0.5
@@ -94,6 +94,6 @@ def test_volumes_too_small_for_boxes_start_near_the_identity(dims):
 
 def test_random_placement_is_near_the_identity():
     data = FieldData(*wave((40, 40, 40)))
-    config = TrainConfig(placement="random").resolved(data.grid, ModelConfig())
+    config = TrainConfig(placement="random").resolved(data.grid)
     transforms = start_transforms(data, ModelConfig(), config, torch.Generator().manual_seed(0))
     assert 0.03 < (transforms - torch.eye(3, 4)).std() < 0.07

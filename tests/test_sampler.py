@@ -5,14 +5,14 @@ import pytest
 import torch
 from volumes import wave
 
-from apmgsrn_core import Grid, ModelConfig, TrainConfig
+from apmgsrn_core import Grid, TrainConfig
 from apmgsrn_core.field_data import FieldData
 from apmgsrn_core.sampler import Sampler
 
 
 def make(values, grid, **settings):
     data = FieldData(values, grid)
-    config = TrainConfig(**settings).resolved(grid, ModelConfig())
+    config = TrainConfig(**settings).resolved(grid)
     return Sampler(data, config, torch.Generator().manual_seed(0)), data
 
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from apmgsrn_core import Grid, ModelConfig, TrainConfig
+from apmgsrn_core import Grid, TrainConfig
 from apmgsrn_core.density_placement import DensityPlacement
 from apmgsrn_core.history import History
 from apmgsrn_core.schedule import make_schedule
 
 
 def resolved(**settings):
-    return TrainConfig(**settings).resolved(Grid((32, 32, 32)), ModelConfig())
+    return TrainConfig(**settings).resolved(Grid((32, 32, 32)))
 
 
 def optimizer():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkTable
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 
-from apmgsrn_core import Communicator, DataError
+from apmgsrn_core import Communicator, DataError, content_hash
 
 from . import trained_model, vtk_bridge
 from .trained_model import Answer, Memory, TrainedModel, TrainingJob
@@ -167,7 +167,7 @@ class TrainNeuralVolume(TrainingSettings):
 
         resolve_device(self.settings["device"])
         job, frame, stamp = self._read_job(vtkDataObject.GetData(inputs[0], 0), inputs[0].GetInformationObject(0))
-        content = self._contents.get(stamp) or trained_model.content_hash(job.values)
+        content = self._contents.get(stamp) or content_hash(job.values)
         self._contents.keep(stamp, content)
         key = job.key(content)
         target = self.model_path()

@@ -9,8 +9,7 @@ import tempfile
 from dataclasses import dataclass, field
 
 from apmgsrn_core import (
-    ModelConfig, ModelFileError, TrainConfig, check_writable, content_hash, read_header, read_model, training_key,
-    write_bytes,
+    ModelConfig, ModelFileError, TrainConfig, check_writable, read_header, read_model, training_key, write_bytes,
 )  # fmt: skip
 
 HISTORY_COLUMNS = ("iteration", "seconds", "loss", "psnr", "learning_rate")

@@ -85,7 +85,7 @@ class TrainingSettings(Proxy):
         if self.about_data is None:
             return ""
         try:
-            train = self.train_config().resolved(self.about_data.grid, self._fitted_model())
+            train = self.train_config().resolved(self.about_data.grid)
         except ConfigError as error:
             return f"not valid: {error}"
         return (
