@@ -13,6 +13,7 @@ INTERPOLATIONS = ("linear", "quadratic")
 STORAGE_BYTES = {"float16": 2, "float32": 4}
 PLACEMENTS = ("kdtree", "published", "random")
 SCHEDULES = ("auto", "cosine", "plateau")
+PRECISIONS = ("full", "fast")
 POSITIONS = ("auto", "values", "continuous")
 
 
@@ -197,6 +198,7 @@ class TrainConfig:
             within 5 steps).
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
+        precision: "full": fp32; "fast": half precision in the decoder's products where the device is faster with it.
         density_window, density_tolerance: The published convergence test: mean density loss of the last window
             against the one before, relative slope below the tolerance.
 
@@ -228,12 +230,14 @@ class TrainConfig:
     transform_learning_rate: float | None = None
     transform_start: float | None = None
     transform_stop: float | None = None
+    precision: str = "fast"
     density_window: int = 1000
     density_tolerance: float = 1e-4
 
     def __post_init__(self):
         check(self.placement in PLACEMENTS, "placement", f"one of {PLACEMENTS}", self.placement)
         check(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
+        check(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         check(self.positions in POSITIONS, "positions", f"one of {POSITIONS}", self.positions)
         for field, low, high in (
             ("iterations", 0, 10**9), ("seed", 0, 2**31 - 1), ("batch_size", 0, 2**24),

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 
 from .config import TrainConfig
-from .encoding import density_loss, feature_density
+from .optimizer import Adam, ParameterGroup
 
+HALVING_STEPS = 5  # over which the learning rate is brought to half of it
 FLAT_WINDOWS = 2  # steps in a row that must find the density loss flat
 
 
@@ -21,15 +22,15 @@ class DensityPlacement:
     Args:
         transforms: The (m, 3, 4) parameter.
         config: Resolved.
+        kernel: Finds the density loss.
     """
 
-    def __init__(self, transforms: torch.nn.Parameter, config: TrainConfig):
+    def __init__(self, transforms: torch.nn.Parameter, config: TrainConfig, kernel):
         self._transforms = transforms
         self._config = config
-        self._optimizer = torch.optim.Adam(
-            [transforms], config.transform_learning_rate, (config.beta_1, config.beta_2), config.epsilon
-        )
-        self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, start_factor=1.0, end_factor=0.5)
+        self._kernel = kernel
+        self._group = ParameterGroup([transforms], config.transform_learning_rate)
+        self._optimizer = Adam([self._group], config, kernel)
         self._losses: list[float] = []
         self._flat = 0
         self.converged = False
@@ -38,13 +39,15 @@ class DensityPlacement:
         """Whether grids move now, when this share of the training is done."""
         return not self.converged and self._config.transform_start < progress < self._config.transform_stop
 
-    def step(self, local: torch.Tensor, squared_error: torch.Tensor) -> float:
-        """One step from the local positions (m, n, 3), differentiable in the transforms, and errors (n,)."""
-        self._optimizer.zero_grad()
-        loss = density_loss(feature_density(self._transforms, local), squared_error)
+    def step(self, points: torch.Tensor, squared_error: torch.Tensor) -> float:
+        """One step from points (n, 3) and their squared errors (n,)."""
+        self._transforms.grad = None
+        loss = self._kernel.density_loss(self._transforms, points, squared_error)
         loss.backward()
         self._optimizer.step()
-        self._schedule.step()
+        self._transforms.grad = None
+        share = min(len(self._losses) + 1, HALVING_STEPS) / HALVING_STEPS
+        self._group.rate = self._config.transform_learning_rate * (1.0 - 0.5 * share)
         self.record(float(loss.detach()))
         return self._losses[-1]
 

@@ -114,7 +114,6 @@ def encode(
     transforms: torch.Tensor,
     points: torch.Tensor,
     transform_gradient: bool = False,
-    local: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Read all grids at the points.
 
@@ -125,16 +124,12 @@ def encode(
         points: (n, 3) normalised coordinates.
         transform_gradient: Whether gradients reach `transforms` through the interpolation (the published
             training blocks them there and moves the grids by the density loss alone).
-        local: (m, n, 3) result of `to_local`, when the caller has it already.
 
     Returns:
         (n, table.columns).
     """
-    if local is None and table.placed_count:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (transform_gradient or points.requires_grad)):
-            local = to_local(transforms if transform_gradient else transforms.detach(), points)
-    elif local is not None and not transform_gradient:
-        local = local.detach()
+    with torch.set_grad_enabled(torch.is_grad_enabled() and (transform_gradient or points.requires_grad)):
+        local = to_local(transforms if transform_gradient else transforms.detach(), points)
     parts = []
     for group in table.groups:
         positions = local[group.transforms] if group.entry.placed else points.expand(group.count, -1, -1)

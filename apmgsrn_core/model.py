@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from .config import ModelConfig
-from .encoding import GridGroup, GridTable, encode, to_local, touching
+from .encoding import GridGroup, GridTable, encode, touching
 from .errors import ConfigError
+from .kernels import kernel_for
 
 FEATURE_START = 1e-4  # features start uniform in +- this (the authors' `reset_parameters`)
 TRANSFORM_JITTER = 0.05  # standard deviation around the identity (the authors' `randomize_grids`)
@@ -46,9 +47,9 @@ class Network(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, points: torch.Tensor, transform_gradient: bool = False, local=None) -> torch.Tensor:
+    def forward(self, points: torch.Tensor, transform_gradient: bool = False) -> torch.Tensor:
         """Values at (n, 3) normalised points; see `encoding.encode` for the arguments."""
-        return self.decode(encode(self.table, self.features, self.transforms, points, transform_gradient, local))
+        return self.decode(encode(self.table, self.features, self.transforms, points, transform_gradient))
 
     def decode(self, encoded: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """(n, columns) features -> (n, components); with `columns`, only those of them are given, the rest is zero."""
@@ -57,10 +58,6 @@ class Network(nn.Module):
             hidden = torch.relu(_linear(layer, hidden, columns if hidden is encoded else None))
         values = _linear(self.layers[-1], hidden, columns if hidden is encoded else None)
         return values if self.skip is None else values + _linear(self.skip, encoded, columns)
-
-    def local_positions(self, points: torch.Tensor) -> torch.Tensor:
-        """(m, n, 3) the points in each placed grid, differentiable in the transforms."""
-        return to_local(self.transforms, points)
 
     def forward_near(self, points: torch.Tensor) -> torch.Tensor:
         """The same as `forward`, skipping the placed grids that cannot reach the points' bounding box."""
@@ -104,6 +101,7 @@ def evaluate(
     points: torch.Tensor,
     starts: Sequence[int] | None = None,
     derivatives: bool = False,
+    precision: str = "full",
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Values of many bricks in one call, and on request their derivatives.
 
@@ -113,6 +111,7 @@ def evaluate(
             half of a border cell has its centre's value.
         starts: Bricks + 1 offsets: points[starts[b]:starts[b + 1]] belong to brick b. None: all to the only one.
         derivatives: Whether to return d value / d normalised coordinate too.
+        precision: Of the kernel, see `kernels.choose`.
 
     Returns:
         (n, components), or that and (n, components, 3).
@@ -123,20 +122,7 @@ def evaluate(
     parts = []
     for network, first, last in zip(networks, starts[:-1], starts[1:]):
         block = points[first:last].clamp(-1.0, 1.0)
-        if derivatives:
-            parts.append(_with_derivatives(network, block))
-        else:
-            with torch.no_grad():
-                parts.append((network.forward_near(block),))
+        kernel = kernel_for(network, precision)
+        parts.append(kernel.derivatives(network, block) if derivatives else (kernel.values(network, block),))
     joined = [torch.cat(p) for p in zip(*parts)]
     return tuple(joined) if derivatives else joined[0]
-
-
-def _with_derivatives(network: Network, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    points = points.detach().requires_grad_(True)
-    with torch.enable_grad():
-        values = network(points)
-        slopes = [
-            torch.autograd.grad(values[:, c].sum(), points, retain_graph=True)[0] for c in range(values.shape[1])
-        ]
-    return values.detach(), torch.stack(slopes, dim=1)

@@ -9,6 +9,7 @@ import torch
 
 from .config import TrainConfig
 from .field_data import FieldData
+from .kernels import native_batches
 
 ERROR_DECAY = 0.98  # of the running error of a block, per step
 CHECK_SEED = 20240101  # of the values on which a PSNR is measured
@@ -54,30 +55,55 @@ class Sampler:
         self._error = np.zeros(count)
         self._seen = np.zeros(count)
         self._probability: np.ndarray | None = None
+        self._cumulative: np.ndarray | None = None
+        self._native = native_batches(data, self._blocks, config.positions == "continuous")
 
     def draw(self) -> Batch:
         """The next batch."""
         count = self._config.batch_size
-        unit = torch.rand(count, 3, generator=self._generator, dtype=torch.float64).numpy()
+        unit, picks = self._random(count, 3), None
         if self._probability is not None:
-            self._move_to_blocks(unit[: int(count * self._config.importance_fraction)])
+            picks = self._random(int(count * self._config.importance_fraction))
+        gather = self._native.gather if self._native else self.gather
+        points, targets, weights, blocks = gather(unit, picks, self._cumulative, self._probability)
+        return Batch(torch.from_numpy(points), torch.from_numpy(targets), torch.from_numpy(weights), blocks)
+
+    def _random(self, *shape: int) -> np.ndarray:
+        return torch.rand(*shape, generator=self._generator, dtype=torch.float64).numpy()
+
+    def gather(self, unit: np.ndarray, picks: np.ndarray | None, cumulative, probability):
+        """The batch at given positions, readable.
+
+        Args:
+            unit: (n, 3) float64 positions in the unit cube; changed.
+            picks: (k,) float64 in [0, 1): the first k positions move to blocks drawn with them. None: none moves.
+            cumulative, probability: Of the blocks.
+
+        Returns:
+            points (n, 3), targets (n, components), weights (n, 1), all float32, and the block of each point (n,) int64.
+        """
+        if picks is not None:
+            self._move_to_blocks(unit[: len(picks)], picks, cumulative)
         cells = np.minimum((unit * self._blocks).astype(np.int64), self._blocks - 1)
         blocks = (cells[:, 2] * self._blocks[1] + cells[:, 1]) * self._blocks[0] + cells[:, 0]
+        weights = np.ones(len(unit))
+        if picks is not None:
+            share = len(picks) / len(unit)
+            weights = 1.0 / ((1.0 - share) + share * probability[blocks] * len(probability))
         place = self._interpolated if self._config.positions == "continuous" else self._at_values
-        return self._batch(*place(unit), self._weights(blocks), blocks)
+        points, targets = place(unit)
+        bad = ~np.isfinite(targets).all(axis=1)
+        targets[bad], weights[bad] = 0.0, 0.0
+        return points.astype(np.float32), targets, weights.astype(np.float32)[:, None], blocks
 
     def draw_uniform(self, count: int) -> Batch:
         """`count` of the data's own values, drawn apart from the batches: always the same ones."""
         generator = torch.Generator().manual_seed(CHECK_SEED)
         unit = torch.rand(count, 3, generator=generator, dtype=torch.float64).numpy()
-        return self._batch(*self._at_values(unit), np.ones(count), np.zeros(count, dtype=np.int64))
-
-    def _batch(self, points: np.ndarray, targets: np.ndarray, weights: np.ndarray, blocks: np.ndarray) -> Batch:
-        bad = ~np.isfinite(targets).all(axis=1)
-        if bad.any():
-            targets[bad], weights[bad] = 0.0, 0.0
-        arrays = (points.astype(np.float32), targets, weights.astype(np.float32)[:, None])
-        return Batch(*(torch.from_numpy(a) for a in arrays), blocks)
+        points, targets = self._at_values(unit)
+        weights = np.isfinite(targets).all(axis=1, keepdims=True)
+        arrays = points.astype(np.float32), np.where(weights, targets, 0.0).astype(np.float32), weights.astype(np.float32)
+        return Batch(*(torch.from_numpy(a) for a in arrays), np.zeros(count, dtype=np.int64))
 
     def report(self, iteration: int, batch: Batch, squared_error: np.ndarray) -> None:
         """Learn where the error is large: (n,) mean squared error of each point of the batch."""
@@ -91,20 +117,14 @@ class Sampler:
         if iteration >= config.importance_start and iteration % config.importance_refresh == 0:
             root = np.sqrt(self._error / (self._seen + 1e-9) + 1e-12)
             self._probability = root / root.sum()
+            self._cumulative = np.cumsum(self._probability)
 
-    def _move_to_blocks(self, unit: np.ndarray) -> None:
-        """Move uniform positions, in place, into blocks drawn by their probability."""
-        draw = torch.rand(len(unit), generator=self._generator, dtype=torch.float64).numpy()
-        block = np.searchsorted(np.cumsum(self._probability), draw).clip(0, len(self._probability) - 1)
+    def _move_to_blocks(self, unit: np.ndarray, picks: np.ndarray, cumulative: np.ndarray) -> None:
+        """Move positions, in place, into the blocks that the picks fall on."""
+        block = np.searchsorted(cumulative, picks).clip(0, len(cumulative) - 1)
         bx, by, _ = self._blocks
         corner = np.stack([block % bx, block // bx % by, block // (bx * by)], axis=1)
         unit[:] = (corner + unit) / self._blocks
-
-    def _weights(self, blocks: np.ndarray) -> np.ndarray:
-        if self._probability is None:
-            return np.ones(len(blocks))
-        drawn = int(len(blocks) * self._config.importance_fraction) / len(blocks)
-        return 1.0 / ((1.0 - drawn) + drawn * self._probability[blocks] * len(self._probability))
 
     def _at_values(self, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The data's own points."""

@@ -5,52 +5,62 @@ from __future__ import annotations
 import math
 from collections import deque
 
-import torch
-
 from .config import TrainConfig
+from .optimizer import Adam
 
 
 class CosineSchedule:
     """From `learning_rate` to `final_learning_rate` (when that is lower) along half a cosine of the progress."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig):
-        self._optimizer = optimizer
-        self._starts = [group["lr"] for group in optimizer.param_groups]
+    def __init__(self, optimizer: Adam, config: TrainConfig):
+        self._groups = optimizer.groups
+        self._starts = [group.rate for group in optimizer.groups]
         self._floor = min(config.final_learning_rate / config.learning_rate, 1.0)
         self.finished = False
 
-    def step(self, progress: float, loss: torch.Tensor, grids_converged: bool) -> None:
+    def step(self, progress: float, loss: float, grids_converged: bool) -> None:
         """Set the rates for a progress in [0, 1]."""
         factor = self._floor + (1 - self._floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        for group, start in zip(self._optimizer.param_groups, self._starts):
-            group["lr"] = start * factor
+        for group, start in zip(self._groups, self._starts):
+            group.rate = start * factor
 
 
 class PlateauSchedule:
     """Published: once the grids have converged, a tenth of the rate whenever the mean loss stalls; done below 1 %.
 
-    Source: the authors' `train.py` (ReduceLROnPlateau with patience 500, relative threshold 1e-4, cooldown 250).
+    Source: the authors' `train.py`: torch's ReduceLROnPlateau with these numbers, followed here rule by rule.
     """
 
-    WINDOW = 1000
+    WINDOW = 1000  # steps that the mean loss is taken over
+    FACTOR, PATIENCE, COOLDOWN, THRESHOLD = 0.1, 500, 250, 1e-4
 
-    def __init__(self, optimizer: torch.optim.Optimizer, config: TrainConfig):
-        self._optimizer = optimizer
+    def __init__(self, optimizer: Adam, config: TrainConfig):
+        self._groups = optimizer.groups
         self._stop = config.learning_rate * 1e-2
         self._losses: deque[float] = deque(maxlen=self.WINDOW)
-        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode="min", factor=0.1, patience=500, threshold=1e-4, threshold_mode="rel", cooldown=250
-        )
+        self._best = math.inf
+        self._bad = self._cooldown = 0
         self.finished = False
 
-    def step(self, progress: float, loss: torch.Tensor, grids_converged: bool) -> None:
+    def step(self, progress: float, loss: float, grids_converged: bool) -> None:
         """Record the loss; after convergence, let the plateau rule act."""
-        self._losses.append(float(loss))
-        if grids_converged:
-            self._plateau.step(sum(self._losses) / len(self._losses))
-            self.finished = self._optimizer.param_groups[0]["lr"] < self._stop
+        self._losses.append(loss)
+        if not grids_converged:
+            return
+        mean = sum(self._losses) / len(self._losses)
+        if mean < self._best * (1 - self.THRESHOLD):
+            self._best, self._bad = mean, 0
+        else:
+            self._bad += 1
+        if self._cooldown > 0:
+            self._cooldown, self._bad = self._cooldown - 1, 0
+        if self._bad > self.PATIENCE:
+            for group in self._groups:
+                group.rate *= self.FACTOR
+            self._cooldown, self._bad = self.COOLDOWN, 0
+        self.finished = self._groups[0].rate < self._stop
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> CosineSchedule | PlateauSchedule:
+def make_schedule(optimizer: Adam, config: TrainConfig) -> CosineSchedule | PlateauSchedule:
     """The schedule that a resolved config names."""
     return {"cosine": CosineSchedule, "plateau": PlateauSchedule}[config.schedule](optimizer, config)

@@ -17,8 +17,10 @@ from .errors import ApmgsrnError, ConfigError
 from .field_data import FieldData
 from .grid import Grid
 from .history import History, TrainingState, psnr_of
+from .kernels import kernel_for
 from .model import Network, evaluate
 from .model_file import ArrayInfo, write_bytes
+from .optimizer import Adam, ParameterGroup
 from .placement import start_transforms
 from .sampler import Sampler
 from .schedule import make_schedule
@@ -149,39 +151,36 @@ def train_brick(
         history.add_row(0, 0.0, 0.0)
         return "constant data", history
     device = network.features.device
+    kernel = kernel_for(network, config.precision)
     decoder = [p for n, p in network.named_parameters() if n not in ("features", "transforms")]
-    groups = [{"params": [network.features]}, {"params": decoder}]
+    groups = [ParameterGroup([network.features], config.learning_rate), ParameterGroup(decoder, config.learning_rate)]
     if config.transform_gradient:
-        groups.append({"params": [network.transforms], "lr": config.transform_learning_rate})
-    optimizer = torch.optim.Adam(
-        groups, config.learning_rate, (config.beta_1, config.beta_2), config.epsilon, fused=True
-    )
+        groups.append(ParameterGroup([network.transforms], config.transform_learning_rate))
+    optimizer = Adam(groups, config, kernel)
     schedule = make_schedule(optimizer, config)
-    density = DensityPlacement(network.transforms, config) if config.placement == "published" else None
+    density = DensityPlacement(network.transforms, config, kernel) if config.placement == "published" else None
     row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0
     reason = "iterations"
     for iteration in range(config.iterations):
-        rate = optimizer.param_groups[0]["lr"]
+        rate = optimizer.groups[0].rate
         batch = sampler.draw()
         on_device = batch.to(device)
         progress = history.progress(iteration)
-        moves = density is not None and density.active(progress)
-        local = network.local_positions(on_device.points) if moves else None
-        direct = config.transform_gradient and config.transform_start <= progress < config.transform_stop
-        optimizer.zero_grad(set_to_none=True)
-        error = ((network(on_device.points, direct, local) - on_device.targets) ** 2).mean(dim=1)
-        loss = (error * on_device.weights[:, 0]).mean()
-        loss.backward()
-        squared_error, valid = error.detach(), on_device.weights[:, 0] > 0
-        if moves and valid.any():
-            density.step(local[:, valid], squared_error[valid])
+        direct = bool(config.transform_gradient) and config.transform_start <= progress < config.transform_stop
+        squared_error = kernel.backward(network, on_device.points, on_device.targets, on_device.weights, direct)
+        weights = on_device.weights[:, 0]
+        share = float((weights > 0).float().mean())
+        loss = float((squared_error * weights).mean())
+        if density is not None and density.active(progress) and share:
+            valid = weights > 0
+            density.step(on_device.points[valid], squared_error[valid])
         optimizer.step()
         settled = density is None or density.converged
-        schedule.step(history.progress(iteration + 1), loss.detach(), settled)
+        schedule.step(history.progress(iteration + 1), loss, settled)
         sampler.report(iteration, batch, squared_error.cpu().numpy())
-        if valid.any():
-            history.add_loss(float(loss.detach() / valid.float().mean()))
+        if share:
+            history.add_loss(loss / share)
 
         done = iteration + 1
         if schedule.finished:

@@ -12,12 +12,12 @@ import torch
 from .device import resolve_device
 from .errors import ApmgsrnError, DataError, FieldError, ModelFileError
 from .grid import Grid, Region, unit_box_corners
+from .kernels import kernel_for
 from .model import evaluate
 from .model_file import ArrayInfo, Header, ModelFile
 from .weights import read_network
 
-CHUNK = 1 << 13  # points evaluated at a time
-BLOCK_ZYX = (16, 16, 32)  # the same number as a box, so that far grids can be skipped
+CHUNK = 1 << 18  # points evaluated at a time
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class FeatureGrid:
 class NeuralVolume:
     """A model opened for sampling. Made by `open` or `from_bytes`."""
 
-    def __init__(self, file: ModelFile, device: str = "auto"):
+    def __init__(self, file: ModelFile, device: str = "auto", precision: str = "full"):
         self.header: Header = file.header
         self.device = resolve_device(device)
+        self.precision = precision
         components = sum(a.components for a in file.header.arrays)
         self.networks = [
             read_network(file, brick, components).to(self.device)
@@ -46,19 +47,26 @@ class NeuralVolume:
             raise ModelFileError(f"{file.name}: {len(self.networks)} bricks; this version reads models of one brick")
 
     @classmethod
-    def open(cls, path: str | os.PathLike, device: str = "auto") -> "NeuralVolume":
+    def open(cls, path: str | os.PathLike, device: str = "auto", precision: str = "full") -> "NeuralVolume":
         """Open a model file.
+
+        Args:
+            path: Of the file.
+            device: As `resolve_device` takes it.
+            precision: "full": fp32; "fast": half precision in the decoder where the device is faster with it.
 
         Raises:
             ModelFileError: Missing, foreign or damaged.
             DeviceError: The device cannot be used.
         """
-        return cls(ModelFile(path), device)
+        return cls(ModelFile(path), device, precision)
 
     @classmethod
-    def from_bytes(cls, data: bytes, device: str = "auto", name: str = "model") -> "NeuralVolume":
+    def from_bytes(
+        cls, data: bytes, device: str = "auto", name: str = "model", precision: str = "full"
+    ) -> "NeuralVolume":
         """Open the bytes of a model file; messages call it `name`."""
-        return cls(ModelFile(data, name), device)
+        return cls(ModelFile(data, name), device, precision)
 
     @property
     def grid(self) -> Grid:
@@ -138,18 +146,52 @@ class NeuralVolume:
             raise DataError(f"dtype: expected 'float32' or 'original', found {dtype!r}")
         kind = np.dtype(info.dtype if dtype == "original" else "float32")
         result = np.empty((*region.shape_zyx, info.components), dtype=kind)
-        done = 0
-        for block in _blocks(region.shape_zyx):
-            index = _block_positions(block, region, grid)
-            own = self.grid.world_to_index(grid.index_to_world(index))
-            values = self._evaluate(self.grid.index_to_normalised(own), info, columns)
-            values[~self.grid.contains_index(own)] = np.nan
-            target = result[block]
-            target[...] = _to_type(values, kind).reshape(target.shape)
-            done += len(index)
-            if on_progress is not None and on_progress(done / region.count) is False:
+        axes = self._own_axes(region, grid)
+        sample = self._sample_turned if axes is None else self._sample_aligned
+        for slab in _slabs(region.shape_zyx):
+            result[slab] = _to_type(sample(slab, region, grid, axes, info, columns), kind).reshape(result[slab].shape)
+            done = (slab[0].start * region.shape_zyx[1] + slab[1].stop) / (region.shape_zyx[0] * region.shape_zyx[1])
+            if on_progress is not None and on_progress(min(done, 1.0)) is False:
                 raise ApmgsrnError("sampling was stopped")
         return result[..., 0] if info.components == 1 else result
+
+    def _own_axes(self, region: Region, grid: Grid) -> list[np.ndarray] | None:
+        """The model's own index coordinates of a region along x, y, z; None when the lattices are turned against each
+        other, so that a position depends on all three indices."""
+        if not np.allclose(grid.direction, self.grid.direction, rtol=0, atol=1e-12):
+            return None
+        axes = []
+        for axis, positions in enumerate(_positions(region, grid)):
+            index = np.zeros((len(positions), 3))
+            index[:, axis] = positions
+            axes.append(self.grid.world_to_index(grid.index_to_world(index))[:, axis])
+        return axes
+
+    def _sample_aligned(self, slab, region, grid, axes, info: ArrayInfo, columns: slice) -> np.ndarray:
+        """Values of a slab as a lattice of the model's own coordinates; NaN outside."""
+        own = [axis[part] for axis, part in zip(axes, slab[::-1])]
+        normalised = []
+        for axis, index in enumerate(own):
+            column = np.zeros((len(index), 3))
+            column[:, axis] = index
+            points = self.grid.index_to_normalised(column)[:, axis].clip(-1.0, 1.0).astype(np.float32)
+            normalised.append(torch.from_numpy(points).to(self.device))
+        kernel = kernel_for(self.networks[0], self.precision)
+        values = self._in_unit(kernel.lattice(self.networks[0], *normalised), info, columns)
+        for axis, index in enumerate(own):
+            outside = (index < -1e-6) | (index > self.grid.dims[axis] - 1 + 1e-6)
+            np.moveaxis(values, 2 - axis, 0)[outside] = np.nan
+        return values
+
+    def _sample_turned(self, slab, region, grid, axes, info: ArrayInfo, columns: slice) -> np.ndarray:
+        """Values of a slab point by point; NaN outside."""
+        parts = [p[part] for p, part in zip(_positions(region, grid), slab[::-1])]
+        z, y, x = np.meshgrid(*parts[::-1], indexing="ij")
+        index = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1).astype(np.float64)
+        own = self.grid.world_to_index(grid.index_to_world(index))
+        values = self._evaluate(self.grid.index_to_normalised(own), info, columns)
+        values[~self.grid.contains_index(own)] = np.nan
+        return values
 
     def reconstruct(self, scale: float = 1, field: str | None = None) -> np.ndarray:
         """The whole volume at a resolution: values[z, y, x] or with a component axis, float32."""
@@ -184,35 +226,33 @@ class NeuralVolume:
     def _evaluate(self, normalised: np.ndarray, info: ArrayInfo, columns: slice) -> np.ndarray:
         """(n, 3) float64 normalised coordinates -> (n, components) float64 in the array's unit."""
         points = torch.from_numpy(normalised.astype(np.float32)).to(self.device)
-        values = evaluate(self.networks, points)[:, columns].cpu().numpy().astype(np.float64)
+        return self._in_unit(evaluate(self.networks, points, precision=self.precision), info, columns)
+
+    def _in_unit(self, outputs: torch.Tensor, info: ArrayInfo, columns: slice) -> np.ndarray:
+        """[..., outputs] of the network -> [..., components] float64 in the array's unit."""
+        values = outputs[..., columns].cpu().numpy().astype(np.float64)
         low, high = info.range
         return values * (high - low) + low
 
 
-def _blocks(shape_zyx: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:
-    """Boxes of at most BLOCK_ZYX that tile a shape; a thin axis lets the others grow."""
-    size = list(BLOCK_ZYX)
-    for axis in range(3):
-        spare = size[axis] // max(shape_zyx[axis], 1)
-        size[axis] = min(size[axis], max(shape_zyx[axis], 1))
-        size[(axis + 1) % 3] *= max(spare, 1)
-    for z in range(0, shape_zyx[0], size[0]):
-        for y in range(0, shape_zyx[1], size[1]):
-            for x in range(0, shape_zyx[2], size[2]):
-                start = (z, y, x)
-                yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(start, size, shape_zyx))
+def _slabs(shape_zyx: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:
+    """Parts of at most CHUNK values that tile a shape: layers, or rows of a layer where one is larger than that."""
+    depth, height, width = shape_zyx
+    if 0 in shape_zyx:
+        return
+    rows = max(1, CHUNK // width)
+    layers, rows = max(1, rows // height), min(rows, height)
+    for z in range(0, depth, layers):
+        for y in range(0, height, rows):
+            yield slice(z, min(z + layers, depth)), slice(y, min(y + rows, height)), slice(0, width)
 
 
-def _block_positions(block: tuple[slice, ...], region: Region, grid: Grid) -> np.ndarray:
-    """(n, 3) index coordinates of a block's values, x first, in the order of `values[z, y, x]`."""
+def _positions(region: Region, grid: Grid) -> list[np.ndarray]:
+    """Index coordinates of a region's values along x, y and z."""
     centre = 0.0 if grid.association == "point" else 0.5
-    axes = []
-    for axis in range(3):
-        inside = block[2 - axis]
-        flat = grid.dims[axis] == 1
-        axes.append(np.arange(inside.start, inside.stop) + region.start[axis] + (0.0 if flat else centre))
-    z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
-    return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1).astype(np.float64)
+    return [
+        np.arange(a, b) + (0.0 if n == 1 else centre) for a, b, n in zip(region.start, region.stop, grid.dims)
+    ]
 
 
 def _to_type(values: np.ndarray, kind: np.dtype) -> np.ndarray:

@@ -4,6 +4,7 @@
 # - System packages by apt, as root or with passwordless sudo; otherwise it says what to type and stops.
 # - A `.venv` at the project's root, on top of ParaView's own Python, that adds torch, safetensors and tqdm.
 #   ParaView's numpy, vtk and mpi4py stay the only ones: the constraints below keep pip from adding its own.
+# - The CPU kernels, built by cmake into apmgsrn_core/kernels/lib where there is a C++ compiler.
 # - pip is used as this computer has it set up. Without a CUDA GPU the CPU build of torch is preferred
 #   wherever pip is set up to find it.
 #
@@ -49,9 +50,11 @@ missing_packages() {
   fi
   command -v xvfb-run >/dev/null || needed+=(xvfb)
   command -v xauth >/dev/null || needed+=(xauth)
+  # For the CPU kernels; without them torch does their work, several times slower.
+  command -v "${CXX:-c++}" >/dev/null || [ -n "${CXX:-}" ] || wanted+=(g++)
+  command -v cmake >/dev/null || wanted+=(cmake)
+  command -v make >/dev/null || wanted+=(make)
   if [ "$level" = tests ]; then # the tests that want these are skipped without them
-    command -v cmake >/dev/null || wanted+=(cmake)
-    command -v make >/dev/null || wanted+=(make) # CMake asks for it, though nothing is compiled
     command -v mpirun >/dev/null || wanted+=(openmpi-bin)
   fi
   if [ "${#needed[@]}" -gt 0 ] || { [ "${#wanted[@]}" -gt 0 ] && can_administer; }; then
@@ -85,7 +88,33 @@ for round in 1 2 3; do
   install_packages $packages
 done
 
-# ---- 2. the .venv -------------------------------------------------------------------------------
+# ---- 2. the CPU kernels -------------------------------------------------------------------------
+# Built again when their sources or the compiler have changed; what the build says is kept beside the library.
+build_kernels() {
+  local target="$root/apmgsrn_core/kernels/lib" work state
+  state="$(cat "$root"/apmgsrn_core/kernels/cpu/* "$root/CMakeLists.txt" | cksum) ${CXX:-} $("${CXX:-c++}" --version 2>/dev/null | head -n 1 || true)"
+  [ "$(cat "$target/.state" 2>/dev/null)" != "$state" ] || return 0
+  mkdir -p "$target" 2>/dev/null && [ -w "$target" ] || { say "cannot write to $target: the CPU kernels are not built"; return 0; }
+  rm -f "$target"/.state "$target"/lib*
+  if ! command -v cmake >/dev/null; then
+    say "no cmake: the CPU kernels are not built, torch does their work several times slower"
+    return 0
+  fi
+  work="$(mktemp -d)"
+  say "building the CPU kernels"
+  if cmake -S "$root" -B "$work" -DAPMGSRN_KERNEL_DIR="$target" >"$target/build.log" 2>&1 9<&- &&
+    cmake --build "$work" --parallel "$(nproc)" >>"$target/build.log" 2>&1 9<&-; then
+    compgen -G "$target/lib*" >/dev/null || say "no C++ compiler: the CPU kernels are not built, torch does their work several times slower"
+    printf '%s\n' "$state" >"$target/.state"
+  else
+    rm -f "$target"/lib*
+    say "the CPU kernels could not be built (see $target/build.log); torch does their work several times slower"
+  fi
+  rm -rf "$work"
+}
+build_kernels
+
+# ---- 3. the .venv -------------------------------------------------------------------------------
 gpu=no
 if [ -n "$(ls /proc/driver/nvidia/gpus 2>/dev/null)" ] || nvidia-smi -L >/dev/null 2>&1; then gpu=yes; fi
 
@@ -165,7 +194,7 @@ if [ "$gpu" = no ] && ! pip_install "$torch+cpu" 2>/dev/null; then
 fi
 pip_install "$torch" || fail "pip could not install: $torch (its message is above)"
 
-# ---- 3. does it hold together? ------------------------------------------------------------------
+# ---- 4. does it hold together? ------------------------------------------------------------------
 check='
 import os, sys
 import numpy, vtkmodules, safetensors, torch, tqdm

@@ -125,8 +125,7 @@ def test_skipping_far_grids_changes_nothing(interpolation):
 def test_touching_never_misses_a_grid_that_is_not_zero():
     network = make_network("quadratic", grids=40, lattices=False).requires_grad_(False)
     network.transforms[:, :, :3] *= 5
-    local = to_local(network.transforms, POINTS)
-    encoded = encode(network.table, network.features, network.transforms, POINTS, local=local)
+    encoded = encode(network.table, network.features, network.transforms, POINTS)
     used = encoded.reshape(len(POINTS), 40, 2).abs().amax(2) > 0
     for i, point in enumerate(POINTS):
         near = touching(network.table, network.transforms, point, point)

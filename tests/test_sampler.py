@@ -7,6 +7,8 @@ from volumes import wave
 
 from apmgsrn_core import Grid, TrainConfig
 from apmgsrn_core.field_data import FieldData
+from apmgsrn_core.kernels import cpu
+from apmgsrn_core.kernels.cpu_batch import TYPES
 from apmgsrn_core.sampler import Sampler
 
 
@@ -93,3 +95,29 @@ def test_every_numeric_type_keeps_its_memory(dtype):
     assert (data.minimum, data.maximum) == (float(values.min()), float(values.max()))
     targets = sampler.draw().targets
     assert 0 <= targets.min() and targets.max() <= 1
+
+
+@pytest.mark.skipif(cpu.load()[0] is None, reason=cpu.load()[1] or "built")
+@pytest.mark.parametrize("positions", ["values", "continuous"])
+@pytest.mark.parametrize("dtype", [*TYPES, "float16"])
+def test_native_batches_are_the_twins(positions, dtype):
+    """Also from a strided view, with components and holes; types that the library does not read take the twin."""
+    generator = np.random.default_rng(0)
+    values = (generator.random((7, 8, 18, 4)) * 100).astype(dtype)[:, ::-1, ::2, 1:3]
+    if values.dtype.kind == "f":
+        values[2, 3, 4] = np.nan
+    config = TrainConfig(positions=positions, batch_size=1000).resolved(Grid((9, 8, 7)))
+    sampler = Sampler(FieldData(values, Grid((9, 8, 7))), config, torch.Generator().manual_seed(0))
+    assert (sampler._native is not None) == (dtype in TYPES)
+    if sampler._native is None:
+        return
+    probability = generator.random(7 * 8 * 9)
+    probability /= probability.sum()
+    for picks in (None, generator.random(400)):
+        unit = generator.random((1000, 3))
+        arguments = picks, np.cumsum(probability), probability
+        found = sampler._native.gather(unit.copy(), *arguments)
+        expected = sampler.gather(unit.copy(), *arguments)
+        for a, b in zip(found, expected):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)

@@ -146,7 +146,8 @@ def test_wrong_questions_are_named(volumes):
         volume.sample_region(dtype="int3")
 
 
-def test_progress_and_stop(volumes):
+def test_progress_and_stop(volumes, monkeypatch):
+    monkeypatch.setattr("apmgsrn_core.volume.CHUNK", 1000)
     shares = []
     volumes["points"].sample_region(grid=volumes["points"].grid.scaled(5), on_progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 2

@@ -1,0 +1,84 @@
+"""Which code evaluates a network: one door.
+
+On the CPU the native library (`cpu.py`) when it is built, on a GPU the Triton kernels (`triton.py`) when triton is
+there, readable torch (`readable.py`) otherwise. The environment variable APMGSRN_KERNELS=torch|native forces one.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+
+import torch
+
+from ..config import PRECISIONS
+from ..errors import ConfigError
+from .readable import TorchKernel
+
+logger = logging.getLogger(__name__)
+
+
+FORCED = ("torch", "native")
+
+
+def choose(device: torch.device, precision: str = "full", force: str | None = None, path: str | None = None):
+    """The kernel for a device.
+
+    Args:
+        device: Where the network is.
+        precision: "full": fp32; "fast": half precision in the decoder where the device is faster with it.
+        force: "torch" or "native"; None for APMGSRN_KERNELS or the best that is there.
+        path: Of the native CPU kernels; None for APMGSRN_CPU or the best.
+
+    Returns:
+        A kernel with the methods of `readable.TorchKernel`.
+
+    Raises:
+        ConfigError: An unknown word, or what is forced is not there.
+    """
+    force = force or os.environ.get("APMGSRN_KERNELS") or None
+    if force not in (None, *FORCED):
+        raise ConfigError(f"APMGSRN_KERNELS: expected one of {', '.join(FORCED)}, found {force!r}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
+    if force == "torch":
+        return TorchKernel()
+    kernel, why = _native(device.type, precision, path or os.environ.get("APMGSRN_CPU") or None)
+    if kernel is None and force == "native":
+        raise ConfigError(f"APMGSRN_KERNELS=native: {why}")
+    return kernel or TorchKernel()
+
+
+def kernel_for(network, precision: str = "full"):
+    """The kernel for a network: `choose`, or torch for a shape that the chosen one cannot do."""
+    kernel = choose(network.features.device, precision)
+    return TorchKernel() if kernel.supports(network) else kernel
+
+
+def native_batches(data, blocks, continuous: bool):
+    """What gathers the batches of a FieldData natively (`cpu_batch.NativeBatches`); None where readable code does it."""
+    from .cpu_batch import NativeBatches
+
+    native = choose(torch.device("cpu")).name != TorchKernel.name
+    return NativeBatches(data, blocks, continuous) if native and NativeBatches.supports(data) else None
+
+
+@functools.cache
+def _native(device_type: str, precision: str, path: str | None):
+    """(a kernel, "") or (None, why there is none); said once in the log."""
+    if device_type == "cpu":
+        from . import cpu
+
+        library, why = cpu.load()
+        if library is not None:
+            return cpu.NativeKernel(precision, path), ""
+    else:
+        try:
+            from .triton import TritonKernel
+
+            return TritonKernel(precision), ""
+        except ImportError as error:
+            why = f"triton cannot be imported: {error}"
+    logger.warning("%s; computing with torch, several times slower", why)
+    return None, why

@@ -1,0 +1,97 @@
+// The C interface of the CPU kernels, called through ctypes (`../cpu.py` declares the same structures).
+//
+// Conventions are those of `apmgsrn_core/encoding.py`: points are (n, 3) float32 normalised coordinates, x first; all
+// features are one flat array, a grid's block in it is [feature][z][y][x]; transforms are (m, 3, 4); weights are
+// [output][input]. Nothing here keeps a pointer after a call has returned.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+extern "C" {
+
+struct ApmGrid {
+  int32_t resolution[3];  // nodes along x, y, z
+  int32_t features;
+  int32_t quadratic;  // 0: trilinear, 1: quadratic B-spline
+  int32_t transform;  // index of its transform; -1: a global lattice
+};
+
+struct ApmModel {
+  int32_t grid_count;
+  int32_t layer_count;  // of the decoder, at least 1
+  const ApmGrid* grids;
+  const int32_t* widths;        // layer_count + 1: columns, hidden widths, outputs
+  const float* features;        // flat
+  const float* transforms;      // (m, 3, 4)
+  const float* const* weights;  // layer_count pointers
+  const float* const* biases;   // layer_count pointers, each may be null
+  const float* skip;            // [output][column] or null
+};
+
+// Where a training pass leaves its gradients; each is overwritten. Null: not wanted.
+struct ApmGradients {
+  float* features;
+  float* transforms;
+  float* const* weights;
+  float* const* biases;
+  float* skip;
+  float* points;  // (n, 3)
+};
+
+const char* apm_source_hash();
+// Names of the paths that this computer can run, best first, separated by blanks. "amx" is "avx512" with bf16 decoders
+// for what is prepared as fast.
+const char* apm_paths();
+
+// A prepared model: features in the kernels' own layout, and memory to work in. The path is a name from `apm_paths`, null
+// for the best. Null when there is no such path or memory is short. Passes over one prepared model take turns.
+void* apm_prepare(const ApmModel* model, const char* path, int fast, int threads);
+// Take up new numbers in a model of the same shape.
+int apm_update(void* prepared, const ApmModel* model);
+void apm_release(void* prepared);
+
+// values (n, outputs). 0, or -1 when memory is short.
+int apm_values(void* prepared, const float* points, int64_t n, float* values);
+// values[z][y][x][output] at the product of three axes of coordinates.
+int apm_lattice(void* prepared, const float* x, int64_t nx, const float* y, int64_t ny, const float* z, int64_t nz,
+                float* values);
+// values (n, outputs) and slopes (n, outputs, 3): d value / d normalised coordinate.
+int apm_derivatives(void* prepared, const float* points, int64_t n, float* values, float* slopes);
+// Gradients of sum over points of weight / n * squared error, the squared error (n,) being a mean over outputs.
+int apm_loss(void* prepared, const float* points, const float* targets, const float* weights, int64_t n,
+             const ApmGradients* gradients, float* squared_error);
+// Gradients of sum over points and outputs of value_slopes * value.
+int apm_pullback(void* prepared, const float* points, const float* value_slopes, int64_t n,
+                 const ApmGradients* gradients);
+// The published density loss and its gradient with respect to `transforms` (m, 3, 4).
+int apm_density(const float* transforms, int32_t m, const float* points, const float* squared_error, int64_t n,
+                const char* path, int threads, float* transform_gradient, double* loss);
+
+// One step of Adam on `count` numbers, in place (Kingma and Ba 2015, algorithm 1); `step` counts from 1.
+void apm_adam(float* values, const float* gradient, float* mean, float* square, int64_t count, int64_t step, double rate,
+              double beta_1, double beta_2, double epsilon, int threads);
+
+// An array on a lattice, values[z][y][x][component].
+struct ApmArray {
+  const void* values;
+  int32_t type;        // see `ValueType` in batch.cpp
+  int32_t components;
+  int64_t dims[3];     // values along x, y, z
+  int64_t strides[4];  // bytes from one x, y, z, component to the next
+  double minimum, span;
+};
+
+// How positions in the unit cube become a batch. Readable twin: `apmgsrn_core/sampler.py`.
+struct ApmDraw {
+  int32_t blocks[3];         // of the error map along x, y, z
+  int32_t continuous;        // 0: the data's own values, 1: any position, interpolated
+  int64_t picked;            // the first so many positions move to blocks
+  const double* picks;       // (picked,) in [0, 1)
+  const double* cumulative;  // of the blocks' probabilities, or null: no block is preferred
+  const double* probability;
+};
+// unit (n, 3), moved in place -> points (n, 3), targets (n, components), weights (n,), block of each point (n,).
+void apm_draw(const ApmArray* array, const ApmDraw* draw, double* unit, int64_t n, float* points, float* targets,
+              float* weights, int64_t* blocks, int threads);
+
+}  // extern "C"

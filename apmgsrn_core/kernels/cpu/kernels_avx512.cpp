@@ -1,0 +1,9 @@
+#include "plan.h"
+#include "simd_avx512.h"
+#include "rows.h"
+#include "encode.h"
+#include "decoder.h"
+#include "density.h"
+
+const apm::Kernels apm::avx512_kernels = {"avx512", encode_tile, decode_tile, decode_backward_tile, slot_backward,
+                                          density_tile, density_backward_tile};

@@ -1,0 +1,25 @@
+// Passes over many points. Each is split into pieces that do not depend on the number of threads, and sums over pieces
+// are added in the pieces' order: the same input gives the same bits on any number of threads.
+#pragma once
+#include "prepared.h"
+
+namespace apm {
+
+void find_values(Prepared& model, const float* points, int64_t n, float* values);
+void find_lattice(Prepared& model, const float* const (&axes)[3], const int64_t (&size)[3], float* values);
+void find_derivatives(Prepared& model, const float* points, int64_t n, float* values, float* slopes);
+
+// What a training pass follows: a squared error against targets, or given slopes of the values.
+struct Objective {
+  const float* targets = nullptr;  // (n, outputs)
+  const float* weights = nullptr;  // (n,)
+  float* squared_error = nullptr;  // (n,)
+  const float* value_slopes = nullptr;  // (n, outputs), instead of the three above
+};
+void find_gradients(Prepared& model, const float* points, int64_t n, const Objective& objective,
+                    const ApmGradients& gradients);
+
+double find_density_loss(const Kernels& kernels, const float* transforms, int m, const float* points,
+                         const float* squared_error, int64_t n, int threads, float* transform_gradient);
+
+}  // namespace apm

@@ -1,0 +1,33 @@
+"""How many threads a kernel may use: what torch may, within this rank's share of the cores."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import torch
+
+LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
+
+
+def thread_count() -> int:
+    """At least 1."""
+    return max(1, min(torch.get_num_threads(), share_of_cores()))
+
+
+@functools.cache
+def share_of_cores() -> int:
+    """Cores that this process may run on, divided by the ranks of this computer that share them.
+
+    Ranks that are pinned to cores of their own share nothing; ranks without a pin share all cores. In between, as with a
+    pin to a socket, each core is taken to serve as many ranks as the average.
+    """
+    everything = os.cpu_count() or 1
+    try:
+        mine = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        mine = everything
+    word = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "1")
+    ranks = int(word) if word.isdigit() else 1
+    sharing = max(1, round(ranks * mine / everything))
+    return max(1, mine // sharing)

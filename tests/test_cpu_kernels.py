@@ -1,0 +1,273 @@
+"""The native CPU kernels against their readable twin: every path of this processor, every kind of network."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apmgsrn_core import ConfigError, LatticeConfig, ModelConfig
+from apmgsrn_core.kernels import choose, cpu
+from apmgsrn_core.kernels.readable import TorchKernel
+from apmgsrn_core.kernels.threads import share_of_cores
+from apmgsrn_core.model import Network
+from apmgsrn_core.optimizer import adam_step
+
+pytestmark = pytest.mark.skipif(cpu.load()[0] is None, reason=cpu.load()[1] or "built")
+
+CPU = torch.device("cpu")
+TWIN = TorchKernel()
+SIZES = st.sampled_from([0, 1, 2, 7, 255, 256, 257, 600])
+
+
+def native(path, precision="full"):
+    return choose(CPU, precision, "native", path)
+
+
+@st.composite
+def configs(draw):
+    """Any kind of network, small."""
+    axis = st.sampled_from([1, 2, 3, 7, 8])
+    interpolation = draw(st.sampled_from(["linear", "quadratic"]))
+    nodes = axis if interpolation == "linear" else st.sampled_from([1, 3, 8])
+    features = st.sampled_from([1, 2, 3, 4, 6, 8, 9])
+    lattices = draw(st.lists(st.builds(LatticeConfig, st.tuples(nodes, nodes, nodes), features), max_size=2))
+    return ModelConfig(
+        number_of_grids=draw(st.sampled_from([0, 1, 5] if lattices else [1, 5])), features_per_grid=draw(features),
+        grid_resolution=draw(st.tuples(axis, axis, axis)), interpolation=interpolation, lattices=tuple(lattices),
+        hidden_layers=draw(st.integers(0, 3)), hidden_width=draw(st.sampled_from([1, 7, 16, 33, 64])),
+        bias=draw(st.booleans()), linear_skip=draw(st.booleans()), output_components=draw(st.integers(1, 3)),
+    )  # fmt: skip
+
+
+def random_network(config, seed):
+    """Placed grids that cover a part of the domain, features and biases of order 1."""
+    generator = torch.Generator().manual_seed(seed)
+    network = Network(config, generator)
+    with torch.no_grad():
+        network.features.normal_(generator=generator)
+        count = network.table.placed_count
+        network.transforms.copy_(torch.eye(3, 4) * 1.7 + 0.4 * torch.randn(count, 3, 4, generator=generator))
+        for layer in network.layers:
+            if layer.bias is not None:
+                layer.bias.normal_(generator=generator)
+    return network
+
+
+def random_points(n, seed, reach=1.3):
+    return (torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * reach
+
+
+def assert_close(found, expected, tolerance):
+    found, expected = found.detach(), expected.detach()
+    assert found.shape == expected.shape
+    if expected.numel():
+        scale = max(float(expected.abs().max()), 1e-6)
+        assert float((found - expected).abs().max()) <= tolerance * scale
+
+
+@pytest.mark.parametrize("path", cpu.paths())
+@given(config=configs(), n=SIZES, seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_values_are_the_twins(path, config, n, seed):
+    network, points = random_network(config, seed), random_points(n, seed)
+    assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5)
+
+
+@pytest.mark.parametrize("path", cpu.paths())
+@given(config=configs(), sizes=st.tuples(*[st.sampled_from([1, 2, 5, 16, 17])] * 3), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_a_lattice_is_the_twins_and_its_points(path, config, sizes, seed):
+    network = random_network(config, seed)
+    axes = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in sizes]
+    found = native(path).lattice(network, *axes)
+    assert_close(found, TWIN.lattice(network, *axes), 1e-5)
+    z, y, x = torch.meshgrid(*axes[::-1], indexing="ij")
+    points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+    assert_close(found.reshape(len(points), -1), native(path).values(network, points), 1e-5)
+
+
+@pytest.mark.parametrize("path", cpu.paths())
+@given(config=configs(), n=SIZES.filter(bool), moving=st.booleans(), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_loss_and_gradients_are_the_twins(path, config, n, moving, seed):
+    network, points = random_network(config, seed), random_points(n, seed)
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randn(n, config.output_components, generator=generator) + 5  # differences far from 0
+    weights = torch.rand(n, 1, generator=generator)
+    expected_error = TWIN.backward(network, points, targets, weights, moving)
+    expected = {name: p.grad for name, p in network.named_parameters()}
+    kernel = native(path)
+    for way in ("backward", "loss"):
+        network.zero_grad()
+        if way == "backward":
+            error = kernel.backward(network, points, targets, weights, moving)
+        else:
+            loss, error = kernel.loss(network, points, targets, weights, moving)
+            assert_close(loss, (error * weights[:, 0]).mean(), 1e-6)
+            (2 * loss).backward()
+        assert_close(error, expected_error, 1e-5)
+        for name, parameter in network.named_parameters():
+            if expected[name] is None:
+                assert parameter.grad is None or not parameter.grad.any()
+            else:
+                assert_close(parameter.grad / (2 if way == "loss" else 1), expected[name], 1e-4)
+
+
+@pytest.mark.parametrize("path", cpu.paths())
+@given(config=configs(), n=SIZES.filter(bool), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_derivatives_are_the_twins(path, config, n, seed):
+    network, points = random_network(config, seed), random_points(n, seed, reach=0.95)
+    for precision in ("full", "fast"):  # derivatives are exact in both
+        values, slopes = native(path, precision).derivatives(network, points)
+        expected_values, expected = TWIN.derivatives(network, points)
+        assert_close(values, expected_values, 1e-5)
+        assert_close(slopes, expected, 1e-4)
+
+
+@pytest.mark.parametrize("path", cpu.paths())
+@given(n=st.sampled_from([65, 255, 256, 257, 600]), m=st.sampled_from([1, 3, 8]), seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_density_loss_is_the_twins(path, n, m, seed):
+    points = random_points(n, seed, reach=1.0)
+    error = torch.rand(n, generator=torch.Generator().manual_seed(seed)) + 0.01
+    jitter = 0.2 * torch.randn(m, 3, 4, generator=torch.Generator().manual_seed(seed))
+    start = torch.eye(3, 4) * 1.5 + jitter
+    results = []
+    for kernel in (TWIN, native(path)):
+        transforms = start.clone().requires_grad_(True)
+        loss = kernel.density_loss(transforms, points, error)
+        loss.backward()
+        results.append((loss, transforms.grad))
+    assert_close(results[1][0], results[0][0], 1e-4)
+    assert_close(results[1][1], results[0][1], 1e-3)
+
+
+@pytest.mark.parametrize("path", cpu.paths())
+def test_points_on_borders_and_nodes(path):
+    """Corners of the domain, nodes of the grids, and far outside."""
+    for interpolation in ("linear", "quadratic"):
+        config = ModelConfig(
+            number_of_grids=2, grid_resolution=(3, 5, 9), interpolation=interpolation, output_components=1,
+            lattices=(LatticeConfig((3, 5, 9), 2),),
+        )  # fmt: skip
+        network = random_network(config, 1)
+        with torch.no_grad():
+            network.transforms.copy_(torch.eye(3, 4).expand(2, 3, 4))
+        axis = torch.tensor([-1e9, -2.0, -1.0, -0.75, -0.5, 0.0, 0.5, 1.0, 1.25, 1.5, 1e9])
+        points = torch.cartesian_prod(axis, axis, axis)
+        assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5)
+
+
+@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("precision", ["full", "fast"])
+def test_the_same_bits_for_any_number_of_threads(path, precision, monkeypatch):
+    config = ModelConfig(number_of_grids=9, grid_resolution=(5, 6, 7), lattices=(LatticeConfig((9, 9, 9), 4),), output_components=2)
+    network, points = random_network(config, 5), random_points(5001, 5, 1.0)
+    targets, weights = torch.randn(5001, 2, generator=torch.Generator().manual_seed(1)), torch.ones(5001, 1)
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(cpu, "thread_count", lambda threads=threads: threads)
+        kernel = cpu.NativeKernel(precision, path)
+        error = kernel.backward(network, points, targets, weights, True)
+        gradients = [p.grad.clone() for p in network.parameters()]
+        network.zero_grad()
+        results.append([error, kernel.values(network, points), *gradients])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+@pytest.mark.skipif("amx" not in cpu.paths(), reason="this processor or system has no AMX")
+@given(layers=st.integers(1, 3), width=st.sampled_from([16, 33, 64]), seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_bf16_stays_above_its_noise_floor(layers, width, seed):
+    config = ModelConfig(number_of_grids=7, hidden_layers=layers, hidden_width=width, bias=True, output_components=1)
+    network, points = random_network(config, seed), random_points(600, seed, reach=1.0)
+    exact, fast = native("amx").values(network, points), native("amx", "fast").values(network, points)
+    assert not torch.equal(exact, fast)
+    assert float((fast - exact).square().mean().sqrt()) < 1e-2 * float(exact.abs().max())
+
+
+def test_vectors_of_gradients_follow_the_points():
+    """`pullback` gives d(sum of slopes * values) / d points and parameters."""
+    config = ModelConfig(number_of_grids=3, grid_resolution=(4, 4, 4), output_components=2)
+    network, points = random_network(config, 2), random_points(300, 2, 0.9).requires_grad_(True)
+    slopes = torch.randn(300, 2, generator=torch.Generator().manual_seed(3))
+    network.zero_grad()
+    (network(points, transform_gradient=True) * slopes).sum().backward()
+    found = native(None).pullback(network, points.detach(), slopes)
+    assert_close(found["points"], points.grad, 1e-4)
+    for name, parameter in network.named_parameters():
+        assert_close(found[name], parameter.grad, 1e-4)
+
+
+@given(count=st.sampled_from([1, 7, 20000]), step=st.integers(1, 500), seed=st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_adam_is_the_twins(count, step, seed):
+    generator = torch.Generator().manual_seed(seed)
+    tensors = [torch.randn(count, generator=generator) for _ in range(4)]
+    tensors[3].abs_()
+    copies = [t.clone() for t in tensors]
+    native(None).adam(*tensors, step, 0.01, 0.9, 0.99, 1e-14)
+    adam_step(*copies, step, 0.01, 0.9, 0.99, 1e-14)
+    for found, expected in zip(tensors, copies):
+        assert_close(found, expected, 1e-5)
+
+
+def test_a_changed_network_is_taken_up_again():
+    network, points = random_network(ModelConfig(number_of_grids=3, output_components=1), 0), random_points(50, 0)
+    network.requires_grad_(False)
+    kernel = native(None)
+    before = kernel.values(network, points)
+    with torch.no_grad():
+        network.features.mul_(2)
+    assert not torch.equal(before, kernel.values(network, points))
+
+
+def test_denormal_numbers_survive():
+    """Nothing sets the processor to flush them to zero."""
+    network = random_network(ModelConfig(number_of_grids=2, output_components=1), 0)
+    native(None).values(network, random_points(300, 0))
+    tiny = np.float32(1e-39)
+    assert tiny * np.float32(0.5) > 0
+
+
+def test_a_forced_path_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="expected one of .*portable.* found 'neon'"):
+        cpu.NativeKernel(path="neon")
+
+
+@pytest.mark.parametrize("word, name", [("torch", "torch"), ("native", "native portable")])
+def test_the_environment_forces_a_kernel(word, name):
+    code = "import torch; from apmgsrn_core.kernels import choose; print(choose(torch.device('cpu')).name)"
+    environment = {**os.environ, "APMGSRN_KERNELS": word, "APMGSRN_CPU": "portable"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == name, result.stderr
+
+
+def test_wrong_words_are_refused(monkeypatch):
+    with pytest.raises(ConfigError, match="APMGSRN_KERNELS: expected one of torch, native, found 'cuda'"):
+        choose(CPU, force="cuda")
+    with pytest.raises(ConfigError, match="precision"):
+        choose(CPU, precision="half")
+
+
+def test_a_library_of_other_sources_is_not_loaded(monkeypatch, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libapmgsrn_cpu-0000000000000000.so").write_bytes(b"")
+    monkeypatch.setattr(cpu, "HERE", tmp_path)
+    library, why = cpu.load.__wrapped__()
+    assert library is None and "of other sources" in why
+
+
+@pytest.mark.parametrize("ranks, mine, everything, expected", [(1, 2, 2, 2), (2, 2, 2, 1), (4, 2, 2, 1), (2, 1, 2, 1), (2, 8, 16, 8), (4, 16, 16, 4)])
+def test_ranks_share_the_cores(monkeypatch, ranks, mine, everything, expected):
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(ranks))
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(mine)))
+    monkeypatch.setattr("os.cpu_count", lambda: everything)
+    assert share_of_cores.__wrapped__() == expected
