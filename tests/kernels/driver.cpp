@@ -1,0 +1,177 @@
+// Calls every function of the CPU kernels on every path, with buffers of exactly the size that is needed, so that a
+// sanitizer or valgrind sees each access out of bounds. Arguments: the paths to run; none for all.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "interface.h"
+
+namespace {
+
+std::mt19937 generator(1);
+
+std::vector<float> random_numbers(size_t count, float scale = 1.0f) {
+  std::uniform_real_distribution<float> numbers(-scale, scale);
+  std::vector<float> result(count);
+  for (float& number : result) number = numbers(generator);
+  return result;
+}
+
+struct Shape {
+  std::vector<ApmGrid> grids;
+  std::vector<int32_t> hidden;
+  int32_t outputs;
+  bool bias, skip;
+};
+
+// A network with its numbers, and room for all gradients.
+struct Network {
+  explicit Network(const Shape& shape) : grids(shape.grids) {
+    int32_t columns = 0;
+    size_t features_count = 0, transforms_count = 0;
+    for (const ApmGrid& grid : grids) {
+      columns += grid.features;
+      features_count += static_cast<size_t>(grid.resolution[0]) * grid.resolution[1] * grid.resolution[2] * grid.features;
+      transforms_count += grid.transform >= 0;
+    }
+    widths.push_back(columns);
+    widths.insert(widths.end(), shape.hidden.begin(), shape.hidden.end());
+    widths.push_back(shape.outputs);
+    features = random_numbers(features_count);
+    transforms = random_numbers(12 * transforms_count, 0.4f);
+    for (size_t i = 0; i < transforms.size(); ++i)
+      if (i % 12 == 0 || i % 12 == 5 || i % 12 == 10) transforms[i] += 1.7f;
+    for (size_t l = 0; l + 1 < widths.size(); ++l) {
+      weights.push_back(random_numbers(static_cast<size_t>(widths[l]) * widths[l + 1], 0.3f));
+      biases.push_back(random_numbers(shape.bias ? widths[l + 1] : 0));
+      weight_slopes.emplace_back(weights[l].size());
+      bias_slopes.emplace_back(biases[l].size());
+      weight_pointers.push_back(weights[l].data());
+      bias_pointers.push_back(shape.bias ? biases[l].data() : nullptr);
+      weight_slope_pointers.push_back(weight_slopes[l].data());
+      bias_slope_pointers.push_back(shape.bias ? bias_slopes[l].data() : nullptr);
+    }
+    if (shape.skip) skip = random_numbers(static_cast<size_t>(columns) * shape.outputs), skip_slopes.resize(skip.size());
+    feature_slopes.resize(features.size());
+    transform_slopes.resize(transforms.size());
+    model = {static_cast<int32_t>(grids.size()), static_cast<int32_t>(weights.size()), grids.data(), widths.data(), features.data(),
+             transforms.data(), weight_pointers.data(), bias_pointers.data(), shape.skip ? skip.data() : nullptr};
+  }
+
+  ApmGradients gradients(float* points) {
+    return {feature_slopes.data(), transform_slopes.data(), weight_slope_pointers.data(), bias_slope_pointers.data(),
+            skip.empty() ? nullptr : skip_slopes.data(), points};
+  }
+
+  std::vector<ApmGrid> grids;
+  std::vector<int32_t> widths;
+  std::vector<float> features, transforms, skip, feature_slopes, transform_slopes, skip_slopes;
+  std::vector<std::vector<float>> weights, biases, weight_slopes, bias_slopes;
+  std::vector<const float*> weight_pointers, bias_pointers;
+  std::vector<float*> weight_slope_pointers, bias_slope_pointers;
+  ApmModel model;
+};
+
+void fail(const char* what, const std::string& path) {
+  std::printf("FAILED: %s on %s\n", what, path.c_str());
+  std::exit(1);
+}
+
+void compare(const char* what, const std::string& path, const std::vector<float>& found, std::vector<float>& reference, float tolerance) {
+  if (reference.empty()) reference = found;
+  float largest = 1e-6f;
+  for (float value : reference) largest = std::fmax(largest, std::fabs(value));
+  for (size_t i = 0; i < found.size(); ++i)
+    if (!(std::fabs(found[i] - reference[i]) <= tolerance * largest)) fail(what, path);
+}
+
+void run_network(const Shape& shape, const std::vector<std::string>& paths, int64_t n) {
+  Network network(shape);
+  const int64_t outputs = shape.outputs;
+  std::vector<float> points = random_numbers(3 * n, 1.3f), targets = random_numbers(n * outputs), weights = random_numbers(n);
+  if (n > 2) points[0] = points[1] = points[2] = 1.0f, points[3] = -1.0f, points[4] = 1e9f, points[5] = -1e9f;
+  std::vector<float> expected, expected_lattice, expected_slopes, expected_features;
+  for (const std::string& path : paths)
+    for (int fast = 0; fast < 2; ++fast)
+      for (int threads = 1; threads < 4; threads += 2) {
+        void* prepared = apm_prepare(&network.model, path.c_str(), fast, threads);
+        if (!prepared) fail("prepare", path);
+        std::vector<float> values(n * outputs), slopes(3 * n * outputs), error(n), point_slopes(3 * n);
+        const std::vector<float> x = random_numbers(17), y = random_numbers(3), z = random_numbers(5);
+        std::vector<float> lattice(17 * 3 * 5 * outputs), none;
+        int status = apm_update(prepared, &network.model) | apm_values(prepared, points.data(), n, values.data()) |
+                     apm_lattice(prepared, x.data(), 17, y.data(), 3, z.data(), 5, lattice.data()) |
+                     apm_derivatives(prepared, points.data(), n, values.data(), slopes.data());
+        ApmGradients gradients = network.gradients(nullptr);
+        status |= apm_loss(prepared, points.data(), targets.data(), weights.data(), n, &gradients, error.data());
+        const float tolerance = fast ? 0.5f : 1e-3f;
+        compare("values", path, values, expected, tolerance);
+        compare("gradients of features", path, network.feature_slopes, expected_features, tolerance);
+        gradients = network.gradients(point_slopes.data());
+        status |= apm_pullback(prepared, points.data(), targets.data(), n, &gradients);
+        if (status) fail("a pass", path);
+        apm_release(prepared);
+      }
+}
+
+void run_density(const std::vector<std::string>& paths, int64_t n) {
+  Network network({{{{8, 8, 8}, 2, 0, 0}, {{8, 8, 8}, 2, 0, 1}, {{8, 8, 8}, 2, 0, 2}}, {}, 1, false, false});
+  const std::vector<float> points = random_numbers(3 * n), error(n, 0.5f);
+  std::vector<float> expected;
+  for (const std::string& path : paths) {
+    std::vector<float> slopes(36);
+    double loss = 0;
+    if (apm_density(network.transforms.data(), 3, points.data(), error.data(), n, path.c_str(), 2, slopes.data(), &loss)) fail("density", path);
+    compare("density", path, slopes, expected, 1e-3f);
+  }
+}
+
+template <class T>
+void run_draw(int32_t type, int32_t continuous) {
+  constexpr int64_t NX = 7, NY = 3, NZ = 1, N = 1000;
+  std::vector<T> values(NX * NY * NZ * 2, T(3));
+  const int64_t size = sizeof(T);
+  const ApmArray array = {values.data(), type, 2, {NX, NY, NZ}, {2 * size, 2 * NX * size, 2 * NX * NY * size, size}, 0.0, 3.0};
+  std::vector<double> unit(3 * N), picks(400), probability(4 * 3 * 1, 1.0 / 12), cumulative(12);
+  std::uniform_real_distribution<double> numbers(0.0, 1.0);
+  for (double& u : unit) u = numbers(generator);
+  for (double& p : picks) p = numbers(generator);
+  for (int b = 0; b < 12; ++b) cumulative[b] = (b + 1) / 12.0;
+  const ApmDraw draw = {{4, 3, 1}, continuous, 400, picks.data(), cumulative.data(), probability.data()};
+  std::vector<float> points(3 * N), targets(2 * N), weights(N);
+  std::vector<int64_t> blocks(N);
+  apm_draw(&array, &draw, unit.data(), N, points.data(), targets.data(), weights.data(), blocks.data(), 2);
+  for (float target : targets)
+    if (std::fabs(target - 1.0f) > 1e-6f) fail("draw", std::to_string(type));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::string> paths(argv + 1, argv + argc);
+  if (paths.empty()) {
+    const std::string all = apm_paths();
+    for (size_t at = 0; at < all.size(); at = all.find(' ', at) == std::string::npos ? all.size() : all.find(' ', at) + 1)
+      paths.push_back(all.substr(at, all.find(' ', at) - at));
+  }
+  const std::vector<Shape> shapes = {
+      {{{{8, 8, 8}, 2, 0, 0}, {{8, 8, 8}, 2, 0, 1}}, {64, 64}, 1, false, false},
+      {{{{1, 3, 7}, 1, 0, -1}, {{2, 1, 5}, 4, 0, 0}}, {7}, 2, true, true},
+      {{{{3, 8, 1}, 3, 1, -1}, {{2, 7, 3}, 9, 1, 0}, {{5, 5, 5}, 8, 1, -1}}, {33, 16, 5}, 3, true, false},
+      {{{{16, 9, 8}, 8, 0, -1}, {{4, 4, 4}, 6, 0, 0}, {{1, 1, 1}, 1, 0, 1}}, {}, 2, false, true},
+  };
+  for (const Shape& shape : shapes)
+    for (int64_t n : {0, 1, 255, 256, 257, 1000}) run_network(shape, paths, n);
+  for (int64_t n : {1, 300, 1000}) run_density(paths, n);
+  for (int32_t continuous : {0, 1}) run_draw<uint8_t>(0, continuous), run_draw<int16_t>(3, continuous), run_draw<float>(8, continuous), run_draw<double>(9, continuous);
+  std::vector<float> values(20001, 1.0f), slope(20001, 0.5f), mean(20001), square(20001);
+  apm_adam(values.data(), slope.data(), mean.data(), square.data(), 20001, 1, 0.01, 0.9, 0.99, 1e-14, 3);
+  if (std::fabs(values[20000] - 0.99f) > 1e-5f) fail("adam", "all");
+  std::printf("clean:");
+  for (const std::string& path : paths) std::printf(" %s", path.c_str());
+  std::printf("\n");
+}

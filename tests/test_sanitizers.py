@@ -1,0 +1,42 @@
+"""The CPU kernels' driver (`kernels/driver.cpp`) under AddressSanitizer, UndefinedBehaviorSanitizer and valgrind."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent / "kernels"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="no cmake or C++ compiler"),
+]
+
+
+def build(folder, flags: str) -> Path:
+    for command in (
+        ["cmake", "-S", SOURCE, "-B", folder, f"-DCMAKE_CXX_FLAGS={flags}"],
+        ["cmake", "--build", folder, "--parallel", "2"],
+    ):
+        result = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        if result.returncode and "asan" in result.stdout + result.stderr:
+            pytest.skip("the compiler has no sanitizer libraries")
+        assert result.returncode == 0, result.stdout + result.stderr
+    return folder / "driver"
+
+
+def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path):
+    driver = build(tmp_path, "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all")
+    result = subprocess.run([driver], capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0 and result.stdout.startswith("clean: "), result.stdout + result.stderr
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="no valgrind")
+@pytest.mark.parametrize("path", ["portable", "avx2"])
+def test_valgrind_finds_nothing(tmp_path, path):
+    """valgrind knows no AVX-512 instructions: the paths that it can run."""
+    driver = build(tmp_path, "-O2")
+    command = ["valgrind", "--error-exitcode=9", "--errors-for-leak-kinds=definite", "--leak-check=full", driver, path]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=3000)
+    assert result.returncode == 0 and f"clean: {path}" in result.stdout, result.stderr[-3000:]
