@@ -40,23 +40,43 @@ def _duration(seconds: float) -> str:
 
 def psnr_of(mean_squared_error: float) -> float:
     """PSNR in dB of an error relative to the range: -10 log10(MSE); infinite for 0."""
-    return -10 * math.log10(mean_squared_error) if mean_squared_error > 0 else math.inf
+    return math.inf if mean_squared_error == 0 else -10 * math.log10(mean_squared_error)
+
+
+class RunningMean:
+    """Mean of the last SMOOTHING_STEPS losses, about."""
+
+    def __init__(self):
+        self._mean = self._weight = 0.0
+
+    def add(self, loss: float) -> None:
+        """Take up the loss of a step."""
+        decay = 1 - 1 / SMOOTHING_STEPS
+        self._mean = self._mean * decay + loss * (1 - decay)
+        self._weight = self._weight * decay + (1 - decay)
+
+    @property
+    def value(self) -> float:
+        """NaN before the first loss."""
+        return self._mean / self._weight if self._weight else math.nan
 
 
 class History:
-    """Collects rows, smooths the loss, and knows how much of the training is done.
+    """Collects rows, and knows how much of the training is done.
 
     Args:
         iterations: Steps planned.
         time_budget: Seconds; 0 = none.
+
+    Attributes:
+        loss: Mean squared error relative to the range, smoothed, as it was last read from the training.
     """
 
     def __init__(self, iterations: int, time_budget: float = 0.0):
         self._iterations = iterations
         self._budget = time_budget
         self._start = time.perf_counter()
-        self._mean = 0.0
-        self._weight = 0.0
+        self.loss = math.nan
         self._rows: list[tuple] = []
 
     @property
@@ -69,22 +89,11 @@ class History:
         by_time = self.seconds / self._budget if self._budget else 0.0
         return min(max(iteration / self._iterations, by_time), 1.0)
 
-    def add_loss(self, loss: float) -> None:
-        """Take up the loss of a step."""
-        decay = 1 - 1 / SMOOTHING_STEPS
-        self._mean = self._mean * decay + loss * (1 - decay)
-        self._weight = self._weight * decay + (1 - decay)
-
-    @property
-    def loss(self) -> float:
-        """Running mean of the loss (mean squared error relative to the range)."""
-        return self._mean / self._weight if self._weight else math.nan
-
     def state(self, iteration: int, learning_rate: float) -> TrainingState:
         """What a progress callback is given."""
         seconds, fraction = self.seconds, self.progress(iteration)
         left = seconds * (1 - fraction) / fraction if fraction else math.inf
-        psnr = psnr_of(self.loss) if self._weight else math.nan
+        psnr = psnr_of(self.loss)
         return TrainingState(iteration, self._iterations, seconds, left, self.loss, psnr, learning_rate, fraction)
 
     def add_row(self, iteration: int, loss: float, learning_rate: float) -> None:

@@ -105,13 +105,13 @@ class Sampler:
         arrays = points.astype(np.float32), np.where(weights, targets, 0.0).astype(np.float32), weights.astype(np.float32)
         return Batch(*(torch.from_numpy(a) for a in arrays), np.zeros(count, dtype=np.int64))
 
-    def report(self, iteration: int, batch: Batch, squared_error: np.ndarray) -> None:
+    def report(self, iteration: int, batch: Batch, squared_error: torch.Tensor) -> None:
         """Learn where the error is large: (n,) mean squared error of each point of the batch."""
         config = self._config
         if not config.importance_fraction or iteration < config.importance_start // 2:
             return
         valid = batch.weights[:, 0].numpy() > 0
-        size = len(self._error)
+        squared_error, size = squared_error.cpu().numpy(), len(self._error)
         self._error = self._error * ERROR_DECAY + np.bincount(batch.blocks[valid], squared_error[valid], size)
         self._seen = self._seen * ERROR_DECAY + np.bincount(batch.blocks[valid], minlength=size)
         if iteration >= config.importance_start and iteration % config.importance_refresh == 0:

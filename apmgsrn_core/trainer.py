@@ -11,20 +11,19 @@ import numpy as np
 import torch
 
 from .config import ModelConfig, TrainConfig
-from .density_placement import DensityPlacement
 from .device import resolve_device
+from .device_sampler import DeviceSampler
 from .errors import ApmgsrnError, ConfigError
 from .field_data import FieldData
 from .grid import Grid
 from .history import History, TrainingState, psnr_of
-from .kernels import kernel_for
 from .model import Network, evaluate
 from .model_file import ArrayInfo, write_bytes
-from .optimizer import Adam, ParameterGroup
 from .placement import start_transforms
 from .sampler import Sampler
 from .schedule import make_schedule
 from .fingerprint import training_key
+from .training_step import make_step, stays_on_device
 from .volume import NeuralVolume
 from .weights import pack_networks
 
@@ -117,7 +116,8 @@ def train_volume(
     generator = torch.Generator().manual_seed(train.seed * SEED_STRIDE)
     network = _start(data, model, train, generator, initial)
     with _progress_bar(on_progress) as report:
-        reason, history = train_brick(network.to(target), Sampler(data, train, generator), train, report, not data.span)
+        sampler = _make_sampler(data, train, generator, target)
+        reason, history = train_brick(network.to(target), sampler, train, report, not data.span)
     info = ArrayInfo(
         name, grid.association, data.components, data.values.dtype.name, (data.minimum, data.maximum), unit
     )
@@ -130,14 +130,21 @@ def train_volume(
     return TrainingResult(volume, history.table(), reason, warnings, stored)
 
 
+def _make_sampler(data: FieldData, train: TrainConfig, generator, device) -> Sampler | DeviceSampler:
+    """What draws the batches of a training on a device."""
+    if stays_on_device(device, train):
+        return DeviceSampler(data, train, train.seed * SEED_STRIDE, device)
+    return Sampler(data, train, generator)
+
+
 def train_brick(
-    network: Network, sampler: Sampler, config: TrainConfig, on_progress: OnProgress, constant: bool = False
+    network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, on_progress: OnProgress, constant: bool = False
 ) -> tuple[str, History]:
     """Train one network in place until one of the limits is reached.
 
     Args:
         network: On its device.
-        sampler: Draws batches on the CPU.
+        sampler: Draws the batches.
         config: Resolved.
         on_progress: See `train_volume`.
         constant: Nothing to learn: the output layer is set to zero.
@@ -150,37 +157,19 @@ def train_brick(
         _silence(network)
         history.add_row(0, 0.0, 0.0)
         return "constant data", history
-    device = network.features.device
-    kernel = kernel_for(network, config.precision)
-    decoder = [p for n, p in network.named_parameters() if n not in ("features", "transforms")]
-    groups = [ParameterGroup([network.features], config.learning_rate), ParameterGroup(decoder, config.learning_rate)]
-    if config.transform_gradient:
-        groups.append(ParameterGroup([network.transforms], config.transform_learning_rate))
-    optimizer = Adam(groups, config, kernel)
-    schedule = make_schedule(optimizer, config)
-    density = DensityPlacement(network.transforms, config, kernel) if config.placement == "published" else None
+    step = make_step(network, config)
+    schedule = make_schedule(step, config)
     row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0
     reason = "iterations"
     for iteration in range(config.iterations):
-        rate = optimizer.groups[0].rate
+        rate = step.groups[0].rate
         batch = sampler.draw()
-        on_device = batch.to(device)
         progress = history.progress(iteration)
         direct = bool(config.transform_gradient) and config.transform_start <= progress < config.transform_stop
-        squared_error = kernel.backward(network, on_device.points, on_device.targets, on_device.weights, direct)
-        weights = on_device.weights[:, 0]
-        share = float((weights > 0).float().mean())
-        loss = float((squared_error * weights).mean())
-        if density is not None and density.active(progress) and share:
-            valid = weights > 0
-            density.step(on_device.points[valid], squared_error[valid])
-        optimizer.step()
-        settled = density is None or density.converged
-        schedule.step(history.progress(iteration + 1), loss, settled)
-        sampler.report(iteration, batch, squared_error.cpu().numpy())
-        if share:
-            history.add_loss(loss / share)
+        squared_error = step.run(batch, direct, progress)
+        sampler.report(iteration, batch, squared_error)
+        schedule.step(history.progress(iteration + 1), step.last_loss, step.settled)
 
         done = iteration + 1
         if schedule.finished:
@@ -188,16 +177,19 @@ def train_brick(
         elif config.time_budget and history.seconds >= config.time_budget:
             reason = "time budget"
         if done % row_every == 0 or done == config.iterations:
+            history.loss = step.loss()
             history.add_row(done, _finite(history.loss, done), rate)
             if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
                 reason = "psnr reached"
         if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
+            history.loss = step.loss()
             reported = history.seconds
             stop = on_progress(history.state(done, rate)) is False
             if stop and reason == "iterations" and done < config.iterations:
                 reason = "stopped by user"
         if reason != "iterations":
             break
+    history.loss = step.loss()
     history.add_row(done, _finite(history.loss, done), rate)
     return reason, history
 
@@ -234,16 +226,16 @@ def _silence(network: Network) -> None:
                 parameter.zero_()
 
 
-def _mean_squared_error(networks, sampler: Sampler) -> float:
+def _mean_squared_error(networks, sampler: Sampler | DeviceSampler) -> float:
     """Measured at CHECK_POINTS random values, relative to the range."""
     batch = sampler.draw_uniform(CHECK_POINTS)
     device = networks[0].features.device
-    predicted = torch.cat([evaluate(networks, block.to(device)).cpu() for block in batch.points.split(1 << 13)])
-    error = ((predicted - batch.targets) ** 2).mean(dim=1, keepdim=True) * batch.weights
-    return float(error.sum() / batch.weights.sum().clamp(min=1))
+    predicted = evaluate(networks, batch.points.to(device)).cpu()
+    error = ((predicted - batch.targets.cpu()) ** 2).mean(dim=1, keepdim=True) * batch.weights.cpu()
+    return float(error.sum() / batch.weights.cpu().sum().clamp(min=1))
 
 
-def _reached(network: Network, sampler: Sampler, loss: float, wanted: float) -> bool:
+def _reached(network: Network, sampler: Sampler | DeviceSampler, loss: float, wanted: float) -> bool:
     """Whether a PSNR is reached: measured once the smoothed loss says that it is near."""
     if psnr_of(loss) < wanted - 0.5:
         return False

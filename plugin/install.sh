@@ -192,6 +192,9 @@ pip_install "${requirements[@]}" || fail "pip could not install: ${requirements[
 if [ "$gpu" = no ] && ! pip_install "$torch+cpu" 2>/dev/null; then
   say "pip finds no CPU-only build of torch $torch_cpu here; it takes the general one, which is larger"
 fi
+if [ "$gpu" = no ] && [ "$level" = tests ]; then # torch for CUDA brings triton; its interpreter runs without a GPU
+  pip_install --no-deps "triton==3.7.1" 2>/dev/null || say "pip finds no triton here; the tests of the GPU kernels are skipped"
+fi
 pip_install "$torch" || fail "pip could not install: $torch (its message is above)"
 
 # ---- 4. does it hold together? ------------------------------------------------------------------

@@ -54,7 +54,7 @@ def test_importance_sampling_is_unbiased(positions):
     expected = np.mean([function(sampler.draw()).mean() for _ in range(20)])
     for iteration in range(30):
         batch = sampler.draw()
-        sampler.report(iteration, batch, function(batch))
+        sampler.report(iteration, batch, torch.from_numpy(function(batch)))
     batches = [sampler.draw() for _ in range(20)]
     assert np.mean([function(b).mean() for b in batches]) > 1.2 * expected  # it does look where the error is
     weighted = np.mean([(function(b) * b.weights[:, 0].numpy()).mean() for b in batches])
@@ -73,7 +73,7 @@ def test_holes_have_no_weight_and_no_error():
         hole = batch.points[:, 0] < -0.1
         assert (batch.weights[hole] == 0).all() and (batch.weights[~hole] > 0).float().mean() > 0.98
         assert torch.isfinite(batch.targets).all()
-        sampler.report(iteration, batch, np.full(2000, 0.5))
+        sampler.report(iteration, batch, torch.from_numpy(np.full(2000, 0.5)))
 
 
 def test_same_seed_same_batches_and_the_check_points_are_apart():

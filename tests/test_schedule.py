@@ -131,7 +131,7 @@ def test_history_measures_progress_by_steps_or_time():
     assert history.progress(50) == 0.5
     history = History(10**9, time_budget=1e-9)
     assert history.progress(1) == 1.0
-    history.add_loss(0.01)
+    history.loss = 0.01
     history.add_row(1, 0.01, 0.5)
     history.add_row(1, 0.001, 0.5)
     table = history.table()

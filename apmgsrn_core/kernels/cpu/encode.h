@@ -67,7 +67,10 @@ inline bool locate(const Slot& slot, const float* transform, const Tile& tile, L
     compress(out.kept[1] + n, inside, local[1]);
     n += compress(out.kept[2] + n, inside, local[2]);
   }
-  for (int a = 0; a < 3; ++a) out.at[a] = out.kept[a];
+  for (int a = 0; a < 3; ++a) {
+    store(out.kept[a] + n, zero());  // the last vector's lanes without a point
+    out.at[a] = out.kept[a];
+  }
   out.count = n;
   out.whole = false;
   return n > 0;
@@ -279,8 +282,10 @@ inline void expand_row(const Located& at, const float* kept, float* out, int pad
 }
 
 inline void compress_row(const Located& at, const float* row, float* out, int padded) {
-  for (int i = 0, n = 0; i < padded; i += W)
+  int n = 0;
+  for (int i = 0; i < padded; i += W)
     if (const uint32_t inside = at.inside[i / W]) n += compress(out + n, mask_of(inside), load(row + i));
+  store(out + n, zero());
 }
 
 void encode_tile(const Plan& plan, const Tile& tile, Encoded& out) {
