@@ -59,18 +59,19 @@ class Network(nn.Module):
         values = _linear(self.layers[-1], hidden, columns if hidden is encoded else None)
         return values if self.skip is None else values + _linear(self.skip, encoded, columns)
 
-    def forward_near(self, points: torch.Tensor) -> torch.Tensor:
+    def forward_near(self, points: torch.Tensor, transform_gradient: bool = False) -> torch.Tensor:
         """The same as `forward`, skipping the placed grids that cannot reach the points' bounding box."""
         placed = self.table.placed_count
         if not placed or not len(points):
-            return self(points)
-        near = touching(self.table, self.transforms, points.amin(0), points.amax(0))
+            return self(points, transform_gradient)
+        near = touching(self.table, self.transforms.detach(), points.amin(0), points.amax(0))
         if int(near.sum()) > 0.75 * placed:
-            return self(points)
-        parts, columns = zip(*(self._encode_near(group, near, points) for group in self.table.groups))
+            return self(points, transform_gradient)
+        chosen = (self._encode_near(group, near, points, transform_gradient) for group in self.table.groups)
+        parts, columns = zip(*chosen)
         return self.decode(torch.cat(parts, dim=1), torch.cat(columns))
 
-    def _encode_near(self, group: GridGroup, near: torch.Tensor, points: torch.Tensor):
+    def _encode_near(self, group: GridGroup, near: torch.Tensor, points: torch.Tensor, transform_gradient: bool):
         """(n, k) features of one group's grids that are near, and which columns they are, (k,)."""
         entry = group.entry
         keep = torch.arange(group.count, device=points.device)
@@ -82,7 +83,7 @@ class Network(nn.Module):
             return points.new_zeros(len(points), 0), columns
         transforms = self.transforms[group.transforms][keep] if entry.placed else self.transforms[:0]
         features = group.features(self.features)[keep].reshape(-1)
-        return encode(GridTable((entry,) * len(keep)), features, transforms, points), columns
+        return encode(GridTable((entry,) * len(keep)), features, transforms, points, transform_gradient), columns
 
 
 def _linear(layer: nn.Linear, inputs: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:

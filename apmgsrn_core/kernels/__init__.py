@@ -1,7 +1,7 @@
 """Which code evaluates a network: one door.
 
 On the CPU the native library (`cpu.py`) when it is built, on a GPU the Triton kernels (`triton.py`) when triton is
-there, readable torch (`readable.py`) otherwise. The environment variable APMGSRN_KERNELS=torch|native forces one.
+there, torch otherwise (`torch_tiles.py`; `readable.py` is the twin of them all). The environment variable APMGSRN_KERNELS=torch|native forces one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 from ..config import PRECISIONS
 from ..errors import ConfigError
-from .readable import TorchKernel
+from .torch_tiles import TiledTorchKernel
 
 logger = logging.getLogger(__name__)
 
@@ -43,24 +43,24 @@ def choose(device: torch.device, precision: str = "full", force: str | None = No
     if precision not in PRECISIONS:
         raise ConfigError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
     if force == "torch":
-        return TorchKernel()
+        return TiledTorchKernel()
     kernel, why = _native(device.type, precision, path or os.environ.get("APMGSRN_CPU") or None)
     if kernel is None and force == "native":
         raise ConfigError(f"APMGSRN_KERNELS=native: {why}")
-    return kernel or TorchKernel()
+    return kernel or TiledTorchKernel()
 
 
 def kernel_for(network, precision: str = "full"):
     """The kernel for a network: `choose`, or torch for a shape that the chosen one cannot do."""
     kernel = choose(network.features.device, precision)
-    return TorchKernel() if kernel.supports(network) else kernel
+    return TiledTorchKernel() if kernel.supports(network) else kernel
 
 
 def native_batches(data, blocks, continuous: bool):
     """What gathers the batches of a FieldData natively (`cpu_batch.NativeBatches`); None where readable code does it."""
     from .cpu_batch import NativeBatches
 
-    native = choose(torch.device("cpu")).name != TorchKernel.name
+    native = choose(torch.device("cpu")).name != TiledTorchKernel.name
     return NativeBatches(data, blocks, continuous) if native and NativeBatches.supports(data) else None
 
 
