@@ -13,7 +13,8 @@ INTERPOLATIONS = ("linear", "quadratic")
 STORAGE_BYTES = {"float16": 2, "float32": 4}
 PLACEMENTS = ("kdtree", "published", "random")
 SCHEDULES = ("auto", "cosine", "plateau")
-PRECISIONS = ("full", "fast")
+PRECISIONS = ("auto", "full", "fast")
+QUALITIES = {"draft": 0.15, "normal": 1.0, "best": 4.0}  # steps, relative to the automatic number
 POSITIONS = ("auto", "values", "continuous")
 
 
@@ -174,7 +175,8 @@ class TrainConfig:
     Args:
         placement: "kdtree": boxes of equal complexity from a k-d tree; "published": the paper's feature density,
             learned; "random": the published start, frozen.
-        iterations: Steps; 0 = automatic.
+        quality: How much effort the automatic number of steps is: "draft", "normal" or "best".
+        iterations: Steps; 0 = automatic, from the size of the data and `quality`.
         time_budget: Stop after so many seconds of training; 0 = none. The cosine schedule is brought down in time.
         stop_psnr: Stop when the reconstruction has this PSNR in dB; 0 = none.
         seed: Of everything drawn at random.
@@ -198,7 +200,8 @@ class TrainConfig:
             within 5 steps).
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
-        precision: "full": fp32; "fast": half precision in the decoder's products where the device is faster with it.
+        precision: "full": fp32; "fast" (what "auto" stands for in training): half precision in the decoder's products
+            where the device is faster with it.
         density_window, density_tolerance: The published convergence test: mean density loss of the last window
             against the one before, relative slope below the tolerance.
 
@@ -207,6 +210,7 @@ class TrainConfig:
     """
 
     placement: str = "kdtree"
+    quality: str = "normal"
     iterations: int = 0
     time_budget: float = 0.0
     stop_psnr: float = 0.0
@@ -230,13 +234,14 @@ class TrainConfig:
     transform_learning_rate: float | None = None
     transform_start: float | None = None
     transform_stop: float | None = None
-    precision: str = "fast"
+    precision: str = "auto"
     density_window: int = 1000
     density_tolerance: float = 1e-4
 
     def __post_init__(self):
         check(self.placement in PLACEMENTS, "placement", f"one of {PLACEMENTS}", self.placement)
         check(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
+        check(self.quality in QUALITIES, "quality", f"one of {tuple(QUALITIES)}", self.quality)
         check(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         check(self.positions in POSITIONS, "positions", f"one of {POSITIONS}", self.positions)
         for field, low, high in (
@@ -267,7 +272,7 @@ class TrainConfig:
         published = self.placement == "published"
         moving = published or (self.placement == "kdtree" and self.transform_gradient in (None, True))
         automatic = {
-            "iterations": 10_000 if published else automatic_iterations(grid),
+            "iterations": 10_000 if published else automatic_iterations(grid, self.quality),
             "batch_size": 100_000 if published else 5_000,
             "schedule": "plateau" if published else "cosine",
             "positions": "continuous" if published else "values",
@@ -276,8 +281,9 @@ class TrainConfig:
             "transform_learning_rate": (0.05 if published else 0.1) * self.learning_rate if moving else 0.0,
             "transform_start": 0.05 if published else 0.0125,
             "transform_stop": 0.8 if published else 0.97,
+            "precision": "fast",
         }
-        words = {"iterations": 0, "batch_size": 0, "schedule": "auto", "positions": "auto"}  # None in the others
+        words = {"iterations": 0, "batch_size": 0, "schedule": "auto", "positions": "auto", "precision": "auto"}  # None in the others
         chosen = {k: v for k, v in automatic.items() if getattr(self, k) == words.get(k)}
         return replace(self, **chosen)
 
@@ -291,7 +297,7 @@ class TrainConfig:
         return from_dict(cls, data)
 
 
-def automatic_iterations(grid: Grid) -> int:
-    """Steps by the number of values: 2000 for 32^3 and less, 4000 for 128^3, 6000 for 512^3 and more."""
+def automatic_iterations(grid: Grid, quality: str = "normal") -> int:
+    """Steps by the number of values: 2000 for 32^3 and less, 4000 for 128^3, 6000 for 512^3 and more; times the effort."""
     doublings = math.log2(max(math.prod(grid.value_dims), 1)) - 15
-    return int(min(max(2000 + doublings * 2000 / 6, 2000), 6000))
+    return round(min(max(2000 + doublings * 2000 / 6, 2000), 6000) * QUALITIES[quality])

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .config import PRECISIONS
 from .device import resolve_device
 from .errors import ApmgsrnError, DataError, FieldError, ModelFileError
 from .grid import Grid, Region, unit_box_corners
 from .kernels import kernel_for
 from .model import evaluate
 from .model_file import ArrayInfo, Header, ModelFile
+from .validation import check
 from .weights import read_network
 
 CHUNK = 1 << 18  # points evaluated at a time
@@ -34,10 +36,11 @@ class FeatureGrid:
 class NeuralVolume:
     """A model opened for sampling. Made by `open` or `from_bytes`."""
 
-    def __init__(self, file: ModelFile, device: str = "auto", precision: str = "full"):
+    def __init__(self, file: ModelFile, device: str = "auto", precision: str = "auto"):
         self.header: Header = file.header
         self.device = resolve_device(device)
-        self.precision = precision
+        check(precision in PRECISIONS, "precision", f"one of {PRECISIONS}", precision)
+        self.precision = "full" if precision == "auto" else precision
         components = sum(a.components for a in file.header.arrays)
         self.networks = [
             read_network(file, brick, components).to(self.device)
@@ -47,13 +50,14 @@ class NeuralVolume:
             raise ModelFileError(f"{file.name}: {len(self.networks)} bricks; this version reads models of one brick")
 
     @classmethod
-    def open(cls, path: str | os.PathLike, device: str = "auto", precision: str = "full") -> "NeuralVolume":
+    def open(cls, path: str | os.PathLike, device: str = "auto", precision: str = "auto") -> "NeuralVolume":
         """Open a model file.
 
         Args:
             path: Of the file.
             device: As `resolve_device` takes it.
-            precision: "full": fp32; "fast": half precision in the decoder where the device is faster with it.
+            precision: "full" (what "auto" stands for in sampling): fp32; "fast": half precision in the decoder's products
+                where the device is faster with it.
 
         Raises:
             ModelFileError: Missing, foreign or damaged.
@@ -63,7 +67,7 @@ class NeuralVolume:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, device: str = "auto", name: str = "model", precision: str = "full"
+        cls, data: bytes, device: str = "auto", name: str = "model", precision: str = "auto"
     ) -> "NeuralVolume":
         """Open the bytes of a model file; messages call it `name`."""
         return cls(ModelFile(data, name), device, precision)

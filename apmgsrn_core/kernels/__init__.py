@@ -12,13 +12,12 @@ import os
 
 import torch
 
-from ..config import PRECISIONS
 from ..errors import ConfigError
 from .torch_tiles import TiledTorchKernel
 
 logger = logging.getLogger(__name__)
 
-
+PRECISIONS = ("full", "fast")
 FORCED = ("torch", "native")
 
 

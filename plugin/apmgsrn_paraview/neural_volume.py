@@ -27,6 +27,7 @@ class NeuralVolume(Proxy):
     SetRegionOfInterest = setting("region_of_interest", (0.0, 1.0, 0.0, 1.0, 0.0, 1.0))
     SetOutputType = setting("output_type", "float32", ("float32", "original"))
     SetDevice = setting("device", "auto")
+    SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
 
     def __init__(self):
         super().__init__(inputs=0, outputs=1)
@@ -112,11 +113,11 @@ class NeuralVolume(Proxy):
         return self._header
 
     def _open_volume(self):
-        stamp = (*self._stamp(), self.settings["device"])
+        stamp = (*self._stamp(), self.settings["device"], self.settings["precision"])
         if stamp != self._volume_stamp:
             from apmgsrn_core import NeuralVolume as Volume
 
-            self._volume, self._volume_stamp = Volume.open(stamp[0], device=self.settings["device"]), stamp
+            self._volume, self._volume_stamp = Volume.open(stamp[0], *stamp[-2:]), stamp
         return self._volume
 
     def _sample(self, region, lattice):

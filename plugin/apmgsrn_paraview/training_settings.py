@@ -14,7 +14,7 @@ ARCHITECTURE = (
     "number_of_grids", "features_per_grid", "grid_resolution", "interpolation",
     "hidden_layers", "hidden_width", "linear_skip",
 )  # fmt: skip
-TRAINING = ("placement", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate")
+TRAINING = ("quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate")
 
 
 class TrainingSettings(Proxy):
@@ -30,6 +30,8 @@ class TrainingSettings(Proxy):
     SetLinearSkip = setting("linear_skip", MODEL.linear_skip)
     SetStorage = setting("storage", MODEL.storage, ("float16", "float32"))
     SetPlacement = setting("placement", TRAIN.placement, ("kdtree", "published", "random"))
+    SetQuality = setting("quality", TRAIN.quality, ("draft", "normal", "best"))
+    SetPrecision = setting("precision", TRAIN.precision, ("auto", "full", "fast"))
     SetIterations = setting("iterations", TRAIN.iterations)
     SetTimeBudget = setting("time_budget", TRAIN.time_budget)
     SetStopPSNR = setting("stop_psnr", TRAIN.stop_psnr)

@@ -23,14 +23,15 @@ inline void multiply_block(int inner, const float* in, const Weight& weight, V (
 
 template <int ROWS, class Weights, class Finish>
 inline void multiply_rows(int row, int inner, int padded, const float* in, const Weights& weights, const Finish& finish) {
-  constexpr int STEP = GEMM_VECTORS * W;
-  for (int i = 0; i < padded; i += STEP) {
-    V sums[ROWS][GEMM_VECTORS];
+  // Few rows take more points instead: sums that do not wait for each other.
+  constexpr int VECTORS = ROWS * GEMM_VECTORS >= 8 || GEMM_VECTORS == 1 ? GEMM_VECTORS : 8 / ROWS;
+  for (int i = 0; i < padded; i += VECTORS * W) {
+    V sums[ROWS][VECTORS];
     for (int q = 0; q < ROWS; ++q)
-      for (int j = 0; j < GEMM_VECTORS; ++j) sums[q][j] = zero();
-    multiply_block<ROWS, GEMM_VECTORS>(inner, in + i, weights(row), sums);
+      for (int j = 0; j < VECTORS; ++j) sums[q][j] = zero();
+    multiply_block<ROWS, VECTORS>(inner, in + i, weights(row), sums);
     for (int q = 0; q < ROWS; ++q)
-      for (int j = 0; j < GEMM_VECTORS; ++j) finish(row + q, i + j * W, sums[q][j]);
+      for (int j = 0; j < VECTORS; ++j) finish(row + q, i + j * W, sums[q][j]);
   }
 }
 

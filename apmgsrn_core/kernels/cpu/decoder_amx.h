@@ -17,17 +17,16 @@ constexpr int SIDE = 16, PAIRS = 32;  // rows of a tile, bf16 in a row
 inline int up(int n, int step) { return (n + step - 1) / step * step; }
 
 struct HalfScratch {
-  Half *pairs, *rows, *turned, *weights;
-  float* product;  // [widest to 16][TILE] or one tile's worth of a gradient
+  Half *pairs, *next_pairs, *rows, *turned, *weights;
 
   HalfScratch(const Plan& plan, void* memory) {
     const size_t widest = up(plan.widest > plan.columns ? plan.widest : plan.columns, PAIRS);
     Half* at = static_cast<Half*>(memory);
     pairs = at, at += widest * TILE;
+    next_pairs = at, at += widest * TILE;
     rows = at, at += widest * TILE;
     turned = at, at += widest * TILE;
-    weights = at, at += widest * up(plan.widest, PAIRS);
-    product = reinterpret_cast<float*>(at);
+    weights = at;
   }
 };
 
@@ -46,18 +45,25 @@ struct UseTiles {
 
 inline I to_half(V low, V high) { return (I)_mm512_cvtne2ps_pbh(high, low); }
 
-// fp32 [count][TILE] -> pair rows [point group][count to 32, / 2][16 points][2]; rows that are missing are 0.
-inline void make_pairs(const float* in, int count, Half* out) {
+// Two rows of 16 points -> one pair row.
+inline void store_pair(Half* out, V even, V odd) {
   const I order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
                                    19, 3, 18, 2, 17, 1, 16, 0);
-  const int pairs = up(count, PAIRS) / 2;
-  for (int r = 0; r < pairs; ++r) {
+  _mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, to_half(even, odd)));
+}
+
+// Where the pair rows of a group of 16 points begin: [group][count to 32, / 2][16 points][2]
+inline Half* group_pairs(Half* pairs, int count, int group) {
+  return pairs + static_cast<size_t>(group) * (up(count, PAIRS) / 2) * PAIRS;
+}
+
+// fp32 [count][TILE] -> pair rows; rows that are missing are 0.
+inline void make_pairs(const float* in, int count, Half* out) {
+  for (int r = 0; r < up(count, PAIRS) / 2; ++r) {
     const float* even = in + static_cast<size_t>(2 * r) * TILE;
-    for (int j = 0; j < TILE / SIDE; ++j) {
-      const V a = 2 * r < count ? load(even + j * SIDE) : zero();
-      const V b = 2 * r + 1 < count ? load(even + TILE + j * SIDE) : zero();
-      _mm512_storeu_si512(out + (static_cast<size_t>(j) * pairs + r) * PAIRS, _mm512_permutexvar_epi16(order, to_half(a, b)));
-    }
+    for (int j = 0; j < TILE / SIDE; ++j)
+      store_pair(group_pairs(out, count, j) + r * PAIRS, 2 * r < count ? load(even + j * SIDE) : zero(),
+                 2 * r + 1 < count ? load(even + TILE + j * SIDE) : zero());
   }
 }
 
@@ -97,11 +103,14 @@ inline void turn(const Half* in, size_t stride, Half* out) {
   }
 }
 
-// product[row][TILE] = A [rows to 16][inner to 32] times the pair rows
-inline void half_multiply(const Half* a, size_t stride, int rows, int inner, const Half* pairs, float* product) {
+// finish(row, group, block): rows row to row + 63, as far as there are, of A [rows to 16][inner to 32] times the pair rows of
+// a group of 16 points lie in `block` [64][16].
+template <class Finish>
+inline void half_multiply(const Half* a, size_t stride, int rows, int inner, const Half* pairs, const Finish& finish) {
   const int steps = up(inner, PAIRS) / PAIRS;
+  alignas(64) float block[4 * SIDE * SIDE];
   for (int j = 0; j < TILE / SIDE; ++j) {
-    const Half* b = pairs + static_cast<size_t>(j) * steps * SIDE * PAIRS;
+    const Half* b = group_pairs(const_cast<Half*>(pairs), inner, j);
     for (int row = 0; row < rows; row += 4 * SIDE) {
       const int tiles = up(rows - row, SIDE) / SIDE;
       _tile_zero(0);
@@ -126,11 +135,11 @@ inline void half_multiply(const Half* a, size_t stride, int rows, int inner, con
           _tile_dpbf16ps(3, 5, 4);
         }
       }
-      float* to = product + static_cast<size_t>(row) * TILE + j * SIDE;
-      _tile_stored(0, to, TILE * 4);
-      if (tiles > 1) _tile_stored(1, to + SIDE * TILE, TILE * 4);
-      if (tiles > 2) _tile_stored(2, to + 2 * SIDE * TILE, TILE * 4);
-      if (tiles > 3) _tile_stored(3, to + 3 * SIDE * TILE, TILE * 4);
+      _tile_stored(0, block, 64);
+      if (tiles > 1) _tile_stored(1, block + SIDE * SIDE, 64);
+      if (tiles > 2) _tile_stored(2, block + 2 * SIDE * SIDE, 64);
+      if (tiles > 3) _tile_stored(3, block + 3 * SIDE * SIDE, 64);
+      finish(row, j, block);
     }
   }
 }
@@ -152,30 +161,46 @@ inline void pick_columns(const Layer& layer, const Encoded& encoded, Half* out) 
   }
 }
 
+// A hidden layer: its outputs as pair rows for the next one, and in fp32 where they are needed again.
+inline void half_layer_forward(const Layer& layer, const Half* weights, int inner, const Half* in, Half* out, float* kept) {
+  half_multiply(weights, up(inner, PAIRS), layer.out, inner, in, [&](int row, int j, const float* block) {
+    Half* pairs = out ? group_pairs(out, layer.out, j) + row / 2 * PAIRS : nullptr;
+    const int last = layer.out - row < 4 * SIDE ? layer.out - row : 4 * SIDE;
+    for (int r = 0; r < up(last, PAIRS); r += 2) {
+      V pair[2] = {zero(), zero()};
+      for (int q = 0; q < 2 && r + q < last; ++q) {
+        const V bias = layer.bias ? all(layer.bias[row + r + q]) : zero();
+        pair[q] = most(load(block + (r + q) * SIDE) + bias, zero());
+        if (kept) store(kept + static_cast<size_t>(row + r + q) * TILE + j * SIDE, pair[q]);
+      }
+      if (pairs) store_pair(pairs + r / 2 * PAIRS, pair[0], pair[1]);
+    }
+  });
+}
+
 void half_decode_tile(const Plan& plan, Scratch& scratch, float* values) {
-  const HalfScratch half(plan, scratch.half);
+  HalfScratch half(plan, scratch.half);
   const Encoded& encoded = scratch.encoded;
-  const float* in = encoded.rows;
-  int inner = encoded.count;
-  if (plan.layer_count > 1) {
+  const int last = plan.layer_count - 1;
+  if (!last) return decode_output(plan, scratch, encoded.rows, encoded.count, encoded.columns, values);
+  {
     const UseTiles tiles;
-    for (int l = 0; l + 1 < plan.layer_count; ++l) {
+    int inner = encoded.count;
+    make_pairs(encoded.rows, inner, half.pairs);
+    for (int l = 0; l < last; ++l) {
       const Layer& layer = plan.layers[l];
       const Half* weights = layer.half;
       if (!l && inner < layer.in) pick_columns(layer, encoded, half.weights), weights = half.weights;
-      make_pairs(in, inner, half.pairs);
-      float* out = scratch.hidden[l];
-      half_multiply(weights, up(inner, PAIRS), layer.out, inner, half.pairs, out);
-      for (int r = 0; r < layer.out; ++r) {
-        const V bias = layer.bias ? all(layer.bias[r]) : zero();
-        float* row = out + static_cast<size_t>(r) * TILE;
-        for (int i = 0; i < TILE; i += W) store(row + i, most(load(row + i) + bias, zero()));
-      }
-      in = out;
+      const bool output_reads_it = l + 1 == last;
+      half_layer_forward(layer, weights, inner, half.pairs, output_reads_it ? nullptr : half.next_pairs,
+                         output_reads_it || scratch.keep_hidden ? scratch.hidden[l] : nullptr);
+      Half* const read = half.pairs;
+      half.pairs = half.next_pairs;
+      half.next_pairs = read;
       inner = layer.out;
     }
   }
-  decode_output(plan, scratch, in, inner, plan.layer_count > 1 ? nullptr : encoded.columns, values);
+  decode_output(plan, scratch, scratch.hidden[last - 1], plan.layers[last].in, nullptr, values);
 }
 
 // sums[column_of(k)][m] += sum over points of in[k] * slopes[m]; `turned` are the slopes as pair rows of points.
@@ -232,23 +257,26 @@ inline void half_add_sums(const HalfScratch& half, const Layer& layer, int l, co
 // Slopes of a hidden layer's inputs.
 inline void half_layer_backward(const Plan& plan, Scratch& scratch, const HalfScratch& half, int l, const float* slopes) {
   const Layer& layer = plan.layers[l];
-  const size_t stride = up(layer.out, PAIRS);
-  make_pairs(slopes, layer.out, half.pairs);
-  if (l) {
-    half_multiply(layer.half_transposed, stride, layer.in, layer.out, half.pairs, half.product);
-    for (int r = 0; r < layer.in; ++r)
-      for (int i = 0; i < TILE; i += W) {
-        const size_t at = static_cast<size_t>(r) * TILE + i;
-        store(scratch.slopes[l % 2] + at, where(less(zero(), load(scratch.hidden[l - 1] + at)), load(half.product + at), zero()));
-      }
-    return;
-  }
   const Encoded& encoded = scratch.encoded;
-  if (!encoded.count) return;
-  const int rows = up(encoded.count, SIDE);
-  for (int r = 0; r < rows; ++r)  // past the last column: any row, its product is not used
-    __builtin_memcpy(half.weights + r * stride, layer.half_transposed + encoded.columns[r < encoded.count ? r : 0] * stride, stride * 2);
-  half_multiply(half.weights, stride, encoded.count, layer.out, half.pairs, scratch.encoded_slopes);
+  const size_t stride = up(layer.out, PAIRS);
+  const int rows = l ? layer.in : encoded.count;
+  const Half* weights = layer.half_transposed;
+  if (!rows) return;
+  if (!l) {
+    for (int r = 0; r < up(rows, SIDE); ++r)  // past the last column: any row, its product is not used
+      __builtin_memcpy(half.weights + r * stride, weights + encoded.columns[r < rows ? r : 0] * stride, stride * 2);
+    weights = half.weights;
+  }
+  const float* activation = l ? scratch.hidden[l - 1] : nullptr;
+  float* out = l ? scratch.slopes[l % 2] : scratch.encoded_slopes;
+  make_pairs(slopes, layer.out, half.pairs);
+  half_multiply(weights, stride, rows, layer.out, half.pairs, [&](int row, int j, const float* block) {
+    for (int r = 0; r < 4 * SIDE && row + r < rows; ++r) {
+      const size_t at = static_cast<size_t>(row + r) * TILE + j * SIDE;
+      const V slope = load(block + r * SIDE);
+      store(out + at, activation ? where(less(zero(), load(activation + at)), slope, zero()) : slope);
+    }
+  });
 }
 
 void half_decode_backward_tile(const Plan& plan, Scratch& scratch, const float* value_slopes, DecoderSums* sums) {

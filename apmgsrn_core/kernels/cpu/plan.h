@@ -67,6 +67,7 @@ struct Scratch {
   float* hidden[MOST_LAYERS];  // outputs of the layers, [width][TILE]
   float* slopes[2];            // [widest][TILE]
   float* encoded_slopes;       // [row][TILE]
+  bool keep_hidden;            // for a way back; without one, only what the output layer reads
   void* half;                  // for the bf16 decoder
 };
 

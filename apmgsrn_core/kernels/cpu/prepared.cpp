@@ -179,7 +179,7 @@ void Prepared::fill_decoder(const ApmModel& model) {
 
 size_t half_scratch_bytes(const Plan& plan) {
   const size_t widest = up(plan.widest > plan.columns ? plan.widest : plan.columns, 32);
-  return 2 * (3 * widest * TILE + widest * up(plan.widest, 32)) + 4 * up(plan.widest, 16) * TILE;
+  return 2 * (4 * widest * TILE + widest * up(plan.widest, 32));
 }
 
 Workspace::Workspace(const Plan& plan) {
@@ -194,8 +194,8 @@ Workspace::Workspace(const Plan& plan) {
     return from;
   };
   scratch.encoded.rows = take(plan.columns);
-  scratch.encoded_slopes = take(plan.columns);
-  for (float*& slopes : scratch.slopes) slopes = take(plan.widest);
+  slopes = take(plan.columns);
+  for (float*& hidden_slopes : scratch.slopes) hidden_slopes = take(plan.widest);
   for (int l = 0; l < plan.layer_count; ++l) scratch.hidden[l] = take(plan.layers[l].out);
   values = take(plan.outputs);
   scratch.encoded.columns = numbers_.data();

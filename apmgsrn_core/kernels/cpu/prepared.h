@@ -78,6 +78,7 @@ class Workspace {
   Scratch scratch{};
   Tile tile;
   float* values;  // [output][TILE]
+  float* slopes;  // [column][TILE], for `scratch.encoded_slopes` where they are not kept elsewhere
 
  private:
   Buffer<float> floats_;

@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t PART = 1 << 15;  // points that are sorted together
 
-void tile_values(const Prepared& model, Workspace& desk) {
+void tile_values(const Prepared& model, Workspace& desk, bool keep_hidden = false) {
+  desk.scratch.keep_hidden = keep_hidden;
   model.kernels.encode(model.plan, desk.tile, desk.scratch.encoded);
   model.kernels.decode(model.plan, desk.scratch, desk.values);
 }
@@ -71,7 +72,8 @@ void find_derivatives(Prepared& model, const float* points, int64_t n, float* va
     Scratch& scratch = desk.scratch;
     const int64_t first = static_cast<int64_t>(t) * TILE;
     fill_tile(desk.tile, points, order.data(), first, n);
-    tile_values(model, desk);
+    tile_values(model, desk, true);
+    scratch.encoded_slopes = desk.slopes;
     std::vector<float> one(static_cast<size_t>(plan.outputs) * TILE), sums(3 * TILE);
     for (int o = 0; o < plan.outputs; ++o) {
       std::fill(one.begin(), one.end(), 0.0f);

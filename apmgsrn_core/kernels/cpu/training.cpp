@@ -79,12 +79,13 @@ class Pass {
     const int64_t first = (block + t) * TILE;
     fill_tile(kept.tile, points_, order_.data(), first, n_);
     model_.kernels.encode(plan_, kept.tile, scratch.encoded);
+    scratch.keep_hidden = true;
+    scratch.encoded_slopes = slopes_of(t);  // straight to where they are kept
     float* values = model_.space(thread).values;
     model_.kernels.decode(plan_, scratch, values);
     follow(order_.data() + first, kept.tile.count, values);
     model_.kernels.decode_backward(plan_, scratch, values, wanted_.weights ? &memory_.chunks[chunk]->sums : nullptr);
     std::memcpy(kept.row.data(), scratch.encoded.row, sizeof(int32_t) * plan_.slot_count);
-    std::memcpy(slopes_of(t), scratch.encoded_slopes, sizeof(float) * scratch.encoded.count * TILE);
     if (wanted_.points) add_points(kept, order_.data() + first, slopes_of(t));
   }
 
