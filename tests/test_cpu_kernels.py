@@ -62,12 +62,12 @@ def random_points(n, seed, reach=1.3):
     return (torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * reach
 
 
-def assert_close(found, expected, tolerance):
-    """Within a share of the largest expected number; sums of numbers of order 1 may cancel."""
+def assert_close(found, expected, tolerance, floor=1e-3):
+    """Within a share of the largest expected number, or of the floor, as sums of numbers of order 1 may cancel."""
     found, expected = found.detach(), expected.detach()
     assert found.shape == expected.shape
     if expected.numel():
-        scale = max(float(expected.abs().max()), 0.1)
+        scale = max(float(expected.abs().max()), floor)
         assert float((found - expected).abs().max()) <= tolerance * scale
 
 
@@ -76,7 +76,7 @@ def assert_close(found, expected, tolerance):
 @settings(max_examples=40, deadline=None)
 def test_values_are_the_twins(path, config, n, seed):
     network, points = random_network(config, seed), random_points(n, seed)
-    assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5)
+    assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5, floor=0.1)
 
 
 @pytest.mark.parametrize("path", cpu.paths())
@@ -86,10 +86,10 @@ def test_a_lattice_is_the_twins_and_its_points(path, config, sizes, seed):
     network = random_network(config, seed)
     axes = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in sizes]
     found = native(path).lattice(network, *axes)
-    assert_close(found, TWIN.lattice(network, *axes), 1e-5)
+    assert_close(found, TWIN.lattice(network, *axes), 1e-5, floor=0.1)
     z, y, x = torch.meshgrid(*axes[::-1], indexing="ij")
     points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
-    assert_close(found.reshape(len(points), -1), native(path).values(network, points), 1e-5)
+    assert_close(found.reshape(len(points), -1), native(path).values(network, points), 1e-5, floor=0.1)
 
 
 @pytest.mark.parametrize("path", cpu.paths())
@@ -127,8 +127,8 @@ def test_derivatives_are_the_twins(path, config, n, seed):
     for precision in ("full", "fast"):  # derivatives are exact in both
         values, slopes = native(path, precision).derivatives(network, points)
         expected_values, expected = TWIN.derivatives(network, points)
-        assert_close(values, expected_values, 1e-5)
-        assert_close(slopes, expected, 1e-4)
+        assert_close(values, expected_values, 1e-5, floor=0.1)
+        assert_close(slopes, expected, 1e-4, floor=0.1)
 
 
 @pytest.mark.parametrize("path", cpu.paths())
@@ -162,7 +162,7 @@ def test_points_on_borders_and_nodes(path):
             network.transforms.copy_(torch.eye(3, 4).expand(2, 3, 4))
         axis = torch.tensor([-1e9, -2.0, -1.0, -0.75, -0.5, 0.0, 0.5, 1.0, 1.25, 1.5, 1e9])
         points = torch.cartesian_prod(axis, axis, axis)
-        assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5)
+        assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5, floor=0.1)
 
 
 @pytest.mark.parametrize("path", cpu.paths())

@@ -81,10 +81,16 @@ void LatticeTiles::fill(int64_t index, const float* const (&axes)[3], Tile& tile
   }
   tile.count = TILE;
   tile.row_length = side[0];
-  for (int i = 0; i < TILE; ++i) {
-    const int64_t place[3] = {i % side[0], i / side[0] % side[1], i / (side[0] * side[1])};
-    for (int a = 0; a < 3; ++a) tile.at[a][i] = axes[a][std::min(start[a] + place[a], stop[a] - 1)];
-  }
+  float* to[3] = {tile.at[0], tile.at[1], tile.at[2]};
+  for (int k = 0; k < side[2]; ++k)
+    for (int j = 0; j < side[1]; ++j) {
+      const float y = axes[1][std::min(start[1] + j, stop[1] - 1)], z = axes[2][std::min(start[2] + k, stop[2] - 1)];
+      for (int i = 0; i < side[0]; ++i) {
+        *to[0]++ = axes[0][std::min(start[0] + i, stop[0] - 1)];
+        *to[1]++ = y;
+        *to[2]++ = z;
+      }
+    }
   find_box(tile);
 }
 
