@@ -123,10 +123,19 @@ def test_a_foreign_venv_is_left_alone(tmp_path):
 
 @needs_cmake
 @needs_pvpython
-def test_cmake_installs_a_plugin_that_loads(tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["", "/no/compiler", "false"])
+def test_cmake_installs_a_plugin_that_loads(tmp_path, compiler):
+    """With a compiler it has the native kernels; without one, and with CXX=false, it says so and works in torch."""
+    if not compiler and not shutil.which("c++"):
+        pytest.skip("no C++ compiler")
     build, prefix = tmp_path / "build", tmp_path / "prefix"
-    configured = run("cmake", "-S", ROOT, "-B", build, CC="/no/compiler", CXX="/no/compiler")
+    environment = {"CC": compiler, "CXX": compiler} if compiler else {}
+    configured = run("cmake", "-S", ROOT, "-B", build, **environment)
     assert configured.returncode == 0, configured.stderr
+    assert ("No C++ compiler" in configured.stdout) == bool(compiler)
+    built = run("cmake", "--build", build, "--parallel", "2", seconds=500)
+    assert built.returncode == 0, built.stdout + built.stderr
     installed = run("cmake", "--install", build, "--prefix", prefix)
     assert installed.returncode == 0, installed.stderr
     prefix = prefix.rename(tmp_path / "moved prefix")
@@ -138,10 +147,15 @@ def test_cmake_installs_a_plugin_that_loads(tmp_path):
         "import paraview.simple as simple\n"
         "NeuralVolume(); simple.TrainNeuralVolume\n"
         "print('FILES', apmgsrn_core.__file__, apmgsrn_paraview.__file__, sep='|')\n"
+        "import sys; sys.path.append(sys.argv[1])\n"
+        "import torch; from apmgsrn_core.kernels import choose; print('KERNEL', choose(torch.device('cpu')).name)\n"
     )
-    command = f"source '{prefix}/bin/apmgsrn-env.sh' && exec pvpython '{script}'"
+    packages = next((ROOT / ".venv/lib").glob("python3*/site-packages"))
+    command = f"source '{prefix}/bin/apmgsrn-env.sh' && exec pvpython '{script}' '{packages}'"
     loaded = run("bash", "-c", command, cwd=tmp_path, HOME=str(tmp_path))
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    kernel = next(line for line in loaded.stdout.splitlines() if line.startswith("KERNEL"))
+    assert (kernel == "KERNEL torch") == bool(compiler), kernel
     files = next(line for line in loaded.stdout.splitlines() if line.startswith("FILES")).split("|")[1:]
     assert len(files) == 2 and all(prefix in Path(name).parents for name in files)
 

@@ -11,69 +11,77 @@ namespace {
 
 enum ValueType : int32_t { U8, I8, U16, I16, U32, I32, U64, I64, F32, F64 };
 
-template <class T>
-double read_as(const char* at) {
-  T value;
-  std::memcpy(&value, at, sizeof value);
-  return static_cast<double>(value);
-}
-
-double read_value(const ApmArray& array, const int64_t (&index)[3], int component) {
-  const char* at = static_cast<const char*>(array.values) + component * array.strides[3];
-  for (int a = 0; a < 3; ++a) at += index[a] * array.strides[a];
-  switch (array.type) {
-    case U8: return read_as<uint8_t>(at);
-    case I8: return read_as<int8_t>(at);
-    case U16: return read_as<uint16_t>(at);
-    case I16: return read_as<int16_t>(at);
-    case U32: return read_as<uint32_t>(at);
-    case I32: return read_as<int32_t>(at);
-    case U64: return read_as<uint64_t>(at);
-    case I64: return read_as<int64_t>(at);
-    case F32: return read_as<float>(at);
-    default: return read_as<double>(at);
-  }
-}
-
 // 0 at the minimum and 1 at the maximum.
 float normalised(const ApmArray& array, double value) {
   return static_cast<float>(array.span != 0.0 ? (value - array.minimum) / array.span : 0.0 * value);
 }
 
-void take_value(const ApmArray& array, const double* unit, float* point, float* target) {
-  int64_t index[3];
-  for (int a = 0; a < 3; ++a) {
-    const int64_t last = array.dims[a] - 1;
-    index[a] = std::min(static_cast<int64_t>(unit[a] * static_cast<double>(array.dims[a])), last);
-    point[a] = last ? static_cast<float>(static_cast<double>(index[a]) * (2.0 / static_cast<double>(last)) - 1.0) : 0.0f;
-  }
-  for (int c = 0; c < array.components; ++c) target[c] = normalised(array, read_value(array, index, c));
+template <class T>
+double read(const char* at) {
+  T value;
+  std::memcpy(&value, at, sizeof value);
+  return static_cast<double>(value);
 }
 
-// Trilinear, between the first and the last value.
+// The data's own value at a position in the unit cube.
+template <class T>
+void take_value(const ApmArray& array, const double* unit, float* point, float* target) {
+  const char* at = static_cast<const char*>(array.values);
+  for (int a = 0; a < 3; ++a) {
+    const int64_t last = array.dims[a] - 1;
+    const int64_t index = std::min(static_cast<int64_t>(unit[a] * static_cast<double>(array.dims[a])), last);
+    at += index * array.strides[a];
+    point[a] = last ? static_cast<float>(static_cast<double>(index) * (2.0 / static_cast<double>(last)) - 1.0) : 0.0f;
+  }
+  for (int c = 0; c < array.components; ++c) target[c] = normalised(array, read<T>(at + c * array.strides[3]));
+}
+
+// Trilinear, between the first and the last value. A corner without weight is not read: it may be a hole.
+template <class T>
 void take_between(const ApmArray& array, const double* unit, float* point, float* target) {
-  int64_t low[3];
-  double fraction[3];
+  const char* at = static_cast<const char*>(array.values);
+  double low[3], high[3];
   for (int a = 0; a < 3; ++a) {
     const int64_t last = array.dims[a] - 1;
     const double position = unit[a] * static_cast<double>(last);
-    low[a] = std::min(static_cast<int64_t>(position), std::max<int64_t>(last - 1, 0));
-    fraction[a] = position - static_cast<double>(low[a]);
+    const int64_t index = std::min(static_cast<int64_t>(position), std::max<int64_t>(last - 1, 0));
+    at += index * array.strides[a];
+    high[a] = position - static_cast<double>(index);
+    low[a] = 1.0 - high[a];
     point[a] = last ? static_cast<float>(position * (2.0 / static_cast<double>(last)) - 1.0) : 0.0f;
   }
-  double sums[1024] = {};
-  for (int corner = 0; corner < 8; ++corner) {
-    double weight = 1.0;
-    int64_t index[3];
-    for (int a = 0; a < 3; ++a) {
-      const int up = corner >> a & 1;
-      weight *= up ? fraction[a] : 1.0 - fraction[a];
-      index[a] = std::min(low[a] + up, array.dims[a] - 1);
+  for (int c = 0; c < array.components; ++c) {
+    double sum = 0.0;
+    for (int corner = 0; corner < 8; ++corner) {
+      const bool x = corner & 1, y = corner & 2, z = corner & 4;
+      const double weight = (x ? high : low)[0] * (y ? high : low)[1] * (z ? high : low)[2];
+      const int64_t offset = (x ? array.strides[0] : 0) + (y ? array.strides[1] : 0) + (z ? array.strides[2] : 0);
+      if (weight > 0.0) sum += weight * read<T>(at + offset + c * array.strides[3]);
     }
-    if (weight <= 0.0) continue;
-    for (int c = 0; c < array.components; ++c) sums[c] += weight * static_cast<double>(normalised(array, read_value(array, index, c)));
+    target[c] = normalised(array, sum);
   }
-  for (int c = 0; c < array.components; ++c) target[c] = static_cast<float>(sums[c]);
+}
+
+using Take = void (*)(const ApmArray&, const double*, float*, float*);
+
+template <class T>
+Take taker(bool continuous) {
+  return continuous ? take_between<T> : take_value<T>;
+}
+
+Take taker_of(int32_t type, bool continuous) {
+  switch (type) {
+    case U8: return taker<uint8_t>(continuous);
+    case I8: return taker<int8_t>(continuous);
+    case U16: return taker<uint16_t>(continuous);
+    case I16: return taker<int16_t>(continuous);
+    case U32: return taker<uint32_t>(continuous);
+    case I32: return taker<int32_t>(continuous);
+    case U64: return taker<uint64_t>(continuous);
+    case I64: return taker<int64_t>(continuous);
+    case F32: return taker<float>(continuous);
+    default: return taker<double>(continuous);
+  }
 }
 
 int64_t block_of(const ApmDraw& draw, const double* unit) {
@@ -97,13 +105,14 @@ extern "C" void apm_draw(const ApmArray* array, const ApmDraw* draw, double* uni
   const int64_t count = static_cast<int64_t>(draw->blocks[0]) * draw->blocks[1] * draw->blocks[2];
   const double share = draw->cumulative && n ? static_cast<double>(draw->picked) / static_cast<double>(n) : 0.0;
   const int components = array->components;
+  const Take take = taker_of(array->type, draw->continuous);
   apm::parallel(static_cast<int>((n + PART - 1) / PART), threads, [=](int part, int) {
     for (int64_t i = part * PART; i < std::min((part + 1) * PART, n); ++i) {
       double* at = unit + 3 * i;
       float* target = targets + i * components;
       if (draw->cumulative && i < draw->picked) move_to_block(*draw, draw->picks[i], at);
       blocks[i] = block_of(*draw, at);
-      (draw->continuous ? take_between : take_value)(*array, at, points + 3 * i, target);
+      take(*array, at, points + 3 * i, target);
       weights[i] = draw->cumulative ? static_cast<float>(1.0 / ((1.0 - share) + share * draw->probability[blocks[i]] * static_cast<double>(count))) : 1.0f;
       bool finite = true;
       for (int c = 0; c < components; ++c) finite = finite && std::isfinite(target[c]);
