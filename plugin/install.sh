@@ -92,6 +92,7 @@ done
 # Built again when their sources or the compiler have changed; what the build says is kept beside the library.
 build_kernels() {
   local target="$root/apmgsrn_core/kernels/lib" work state
+  [ -f "$root/CMakeLists.txt" ] && [ -d "$root/apmgsrn_core/kernels/cpu" ] || return 0 # an installed tree has its own
   state="$(cat "$root"/apmgsrn_core/kernels/cpu/* "$root/CMakeLists.txt" | cksum) ${CXX:-} $("${CXX:-c++}" --version 2>/dev/null | head -n 1 || true)"
   [ "$(cat "$target/.state" 2>/dev/null)" != "$state" ] || return 0
   mkdir -p "$target" 2>/dev/null && [ -w "$target" ] || { say "cannot write to $target: the CPU kernels are not built"; return 0; }

@@ -15,9 +15,12 @@ needs_pvpython = pytest.mark.skipif(not shutil.which("pvpython"), reason="pvpyth
 needs_cmake = pytest.mark.skipif(not shutil.which("cmake"), reason="cmake not found")
 
 
+OWN = ("PYTHONPATH", "PV_PLUGIN_CONFIG_FILE", "PYTEST_ADDOPTS", "APMGSRN_KERNELS")
+
+
 def run(*command, cwd=None, seconds=120, **environment):
     """Run to the end with this process's environment, less what env.sh sets."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PV_PLUGIN_CONFIG_FILE", "PYTEST_ADDOPTS")}
+    inherited = {k: v for k, v in os.environ.items() if k not in OWN}
     return subprocess.run(
         [str(word) for word in command],
         cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True, timeout=seconds,

@@ -159,6 +159,15 @@ def test_stopping_leaves_no_error(model):
     assert info(source, "Status") == "stopped by user"
 
 
+def test_precision_changes_little(model):
+    path, _ = model
+    source = sampled(simple.NeuralVolume, path, Precision="full")
+    full = values_of(output(source)).copy()
+    source.Precision = "fast"
+    source.UpdatePipeline()
+    assert abs(values_of(output(source)) - full).max() < 0.02 * np.ptp(full)
+
+
 def test_the_time_of_a_model_is_announced(tmp_path):
     from apmgsrn_core import Grid, ModelConfig, TrainConfig, train_volume
 

@@ -212,6 +212,19 @@ def test_presets_and_effective_values():
     assert 0 < info(filter_, "EstimatedRatio") < 1
 
 
+def test_quality_chooses_the_steps_unless_they_are_given():
+    filter_ = simple.TrainNeuralVolume(Input=make_image(smooth_values(DIMS)))
+    steps = []
+    for quality in ("Draft", "Normal", "Best"):
+        filter_.Quality = quality
+        filter_.UpdatePipelineInformation()
+        steps.append(int(info(filter_, "EffectiveTraining").split(" steps")[0]))
+    assert steps[0] < steps[1] < steps[2]
+    filter_.Iterations = 77
+    filter_.UpdatePipelineInformation()
+    assert info(filter_, "EffectiveTraining").startswith("77 steps")
+
+
 def test_abort_keeps_the_partial_result(trainings):
     source = make_image(smooth_values((40, 40, 40)))
     filter_ = simple.TrainNeuralVolume(Input=source, Iterations=100000, BatchSize=2000, Device="cpu")
