@@ -22,6 +22,7 @@ _HOME_OF = {
     "DeviceError": "errors",
     "FieldError": "errors",
     "ModelFileError": "errors",
+    "PRESETS": "config",
     "LatticeConfig": "config",
     "ModelConfig": "config",
     "TrainConfig": "config",

@@ -14,7 +14,11 @@ STORAGE_BYTES = {"float16": 2, "float32": 4}
 PLACEMENTS = ("kdtree", "published", "random")
 SCHEDULES = ("auto", "cosine", "plateau")
 PRECISIONS = ("auto", "full", "fast")
-QUALITIES = {"draft": 0.15, "normal": 1.0, "best": 4.0}  # steps, relative to the automatic number
+PRESETS = {
+    "small": 77_000, "medium": 2**20, "large": 2**24,
+    "published small": (64, 2, 8), "published medium": (16, 2, 32), "published large": (16, 4, 64),
+}  # fmt: skip
+QUALITIES = {"draft": 0.25, "normal": 1.0, "best": 2.5}  # steps, relative to the automatic number
 POSITIONS = ("auto", "values", "continuous")
 
 
@@ -91,11 +95,33 @@ class ModelConfig:
 
     @classmethod
     def preset(cls, name: str) -> "ModelConfig":
-        """A published size: "small" (64 grids x 2 x 8^3), "medium" (2^20 parameters), "large" (2^24)."""
-        sizes = {"small": (64, 2, 8), "medium": (16, 2, 32), "large": (16, 4, 64)}
-        check(name in sizes, "preset", f"one of {tuple(sizes)}", name)
-        grids, features, resolution = sizes[name]
+        """A size by name.
+
+        "small" (77 000 numbers), "medium" (2^20), "large" (2^24) are of our own family, see `of_size`; "published small"
+        (64 grids x 2 x 8^3), "published medium" (16 x 2 x 32^3) and "published large" (16 x 4 x 64^3) are the paper's.
+        """
+        check(name in PRESETS, "preset", f"one of {tuple(PRESETS)}", name)
+        size = PRESETS[name]
+        if isinstance(size, int):
+            return cls.of_size(size)
+        grids, features, resolution = size
         return cls(grids, features, (resolution,) * 3)
+
+    @classmethod
+    def of_size(cls, parameters: int) -> "ModelConfig":
+        """Our own family at about so many parameters: many small grids of one feature, read by a narrow decoder.
+
+        At 77 000 parameters 196 grids of 7^3, the best of what was measured at equal bytes (`tests/bench/quality.py`);
+        with the parameters the number of grids grows as their square root and the nodes of a grid do too.
+
+        Args:
+            parameters: All trained numbers, from 2000 on.
+        """
+        check(parameters >= 2000, "parameters", "at least 2000", parameters)
+        resolution = max(3, round(7 * (parameters / 77_000) ** (1 / 6)))
+        small = cls(1, 1, (resolution,) * 3, hidden_width=32, bias=True)
+        one = replace(small, number_of_grids=2).parameter_count() - small.parameter_count()
+        return replace(small, number_of_grids=1 + (parameters - small.parameter_count()) // one)
 
     def fitted_to(self, grid: Grid) -> "ModelConfig":
         """The same model for data of these dims: a flat axis gets 1 node, the others as many as keep the size."""
@@ -181,7 +207,7 @@ class TrainConfig:
         stop_psnr: Stop when the reconstruction has this PSNR in dB; 0 = none.
         seed: Of everything drawn at random.
         batch_size: Points of one step; 0 = automatic (5000; published: 100 000).
-        learning_rate: Of features and decoder at the start (published: 0.01).
+        learning_rate: Of features and decoder at the start; 0 = automatic (0.02; published: 0.01).
         final_learning_rate: What the cosine schedule ends at.
         schedule: "cosine"; "plateau": published, divided by 10 when the loss stalls after the grids converged.
         beta_1, beta_2, epsilon: Of Adam (published).
@@ -193,10 +219,12 @@ class TrainConfig:
         importance_start: First step with importance sampling.
         importance_refresh: Steps between two updates of the block probabilities.
         global_grids: Of the placed grids, so many start close to the identity ("kdtree"), at most a quarter.
+        coarse_share: Share of the other placed grids that start on the boxes of a coarser tree over the same volume
+            ("kdtree").
         complexity_power: Exponent of the complexity map ("kdtree").
         box_overlap: Boxes are grown by this factor ("kdtree").
         transform_gradient: Whether the loss moves the grids directly, through the interpolation ("kdtree").
-        transform_learning_rate: Of the transforms; None: 0.1 of the learning rate (published: 0.05 of it, halved
+        transform_learning_rate: Of the transforms; None: 0.25 of the learning rate (published: 0.05 of it, halved
             within 5 steps).
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
@@ -216,7 +244,7 @@ class TrainConfig:
     stop_psnr: float = 0.0
     seed: int = 0
     batch_size: int = 0
-    learning_rate: float = 0.01
+    learning_rate: float = 0.0
     final_learning_rate: float = 1e-4
     schedule: str = "auto"
     beta_1: float = 0.9
@@ -228,6 +256,7 @@ class TrainConfig:
     importance_start: int = 200
     importance_refresh: int = 20
     global_grids: int = 8
+    coarse_share: float = 0.4
     complexity_power: float = 0.5
     box_overlap: float = 1.25
     transform_gradient: bool | None = None
@@ -251,9 +280,10 @@ class TrainConfig:
         ):  # fmt: skip
             check_number(self, field, low, high, int)
         for field, low, high in (
-            ("time_budget", 0, 1e9), ("stop_psnr", 0, 400), ("learning_rate", 1e-12, 10),
+            ("time_budget", 0, 1e9), ("stop_psnr", 0, 400), ("learning_rate", 0, 10),
             ("final_learning_rate", 0, 10), ("beta_1", 0, 0.9999999), ("beta_2", 0, 0.9999999),
-            ("epsilon", 0, 1), ("complexity_power", 0, 10), ("box_overlap", 1, 10), ("density_tolerance", 0, 1),
+            ("epsilon", 0, 1), ("coarse_share", 0, 0.9), ("complexity_power", 0, 10), ("box_overlap", 1, 10),
+            ("density_tolerance", 0, 1),
         ):  # fmt: skip
             check_number(self, field, low, high)
         for field, high, kind in (
@@ -271,19 +301,24 @@ class TrainConfig:
         """The same config with every automatic value filled in for this data."""
         published = self.placement == "published"
         moving = published or (self.placement == "kdtree" and self.transform_gradient in (None, True))
+        rate = self.learning_rate or (0.01 if published else 0.02)
         automatic = {
             "iterations": 10_000 if published else automatic_iterations(grid, self.quality),
             "batch_size": 100_000 if published else 5_000,
             "schedule": "plateau" if published else "cosine",
             "positions": "continuous" if published else "values",
-            "importance_fraction": 0.0 if published else 0.5,
+            "learning_rate": rate,
+            "importance_fraction": 0.0 if published else 0.75,
             "transform_gradient": self.placement == "kdtree",
-            "transform_learning_rate": (0.05 if published else 0.1) * self.learning_rate if moving else 0.0,
+            "transform_learning_rate": (0.05 if published else 0.25) * rate if moving else 0.0,
             "transform_start": 0.05 if published else 0.0125,
             "transform_stop": 0.8 if published else 0.97,
             "precision": "fast",
         }
-        words = {"iterations": 0, "batch_size": 0, "schedule": "auto", "positions": "auto", "precision": "auto"}  # None in the others
+        words = {  # None in the others
+            "iterations": 0, "batch_size": 0, "learning_rate": 0, "schedule": "auto", "positions": "auto",
+            "precision": "auto",
+        }  # fmt: skip
         chosen = {k: v for k, v in automatic.items() if getattr(self, k) == words.get(k)}
         return replace(self, **chosen)
 

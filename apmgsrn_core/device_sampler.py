@@ -17,7 +17,7 @@ import torch
 from .config import TrainConfig
 from .field_data import FieldData
 from .resident_bricks import ResidentBricks
-from .sampler import ERROR_DECAY, Sampler
+from .sampler import ERROR_DECAY, ERROR_POWER, Sampler
 
 FREE_MEMORY_SHARE = 0.5  # of a CUDA device, for the data
 MOST_STEPS_AHEAD = 16  # drawn at once; so far the error map lags behind
@@ -41,7 +41,7 @@ class DeviceSampler:
     """Draws batches, uniformly and where the error is large, so that the weighted loss is unbiased.
 
     The error map has blocks inside of each brick; with one brick they are those of `Sampler`. A share f of the batch is
-    drawn in a block with probability ~ size * sqrt(mean squared error), among the resident ones. The batches of a few
+    drawn in a block with probability ~ size * (mean squared error)^ERROR_POWER, among the resident ones. The batches of a few
     steps are drawn together.
 
     Args:
@@ -140,7 +140,7 @@ class DeviceSampler:
         self._error.mul_(decay).index_add_(0, batch.blocks, torch.where(valid, squared_error.double(), 0.0))
         self._seen.mul_(decay).index_add_(0, batch.blocks, valid.double())
         if iteration >= config.importance_start and iteration % config.importance_refresh == 0:
-            self._root = torch.sqrt(self._error / (self._seen + 1e-9) + 1e-12)
+            self._root = (self._error / (self._seen + 1e-9) + 1e-12) ** ERROR_POWER
             self._importance = True
             self._map_resident()
 

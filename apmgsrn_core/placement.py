@@ -42,17 +42,21 @@ def start_transforms(
 ) -> torch.Tensor:
     """(m, 3, 4) transforms by `config.placement`.
 
-    "kdtree": the first `global_grids` (at most a quarter) stay near the identity and see the whole volume, each other
-    grid gets a leaf of the tree. Where the volume is too small for so many boxes, the rest is near the identity too.
+    "kdtree": the first `global_grids` (at most a quarter) stay near the identity and see the whole volume; of the
+    others a share `coarse_share` gets the boxes of a coarse tree and the rest those of a fine one, so that most points are
+    in a large and in a small box. Where the volume is too small for so many boxes, the rest is near the identity too.
     """
     transforms = near_identity(model.number_of_grids, generator)
     if config.placement != "kdtree":
         return transforms
     whole = min(config.global_grids, model.number_of_grids // 4)
     complexity, step = complexity_map(data, config.complexity_power)
-    boxes = split_boxes(complexity, step, model.number_of_grids - whole)
+    coarse = round(config.coarse_share * (model.number_of_grids - whole))
+    boxes = split_boxes(complexity, step, model.number_of_grids - whole - coarse)
     if len(boxes) == 1:
         return transforms
+    if coarse:
+        boxes = split_boxes(complexity, step, coarse) + boxes
     for index, box in enumerate(boxes):
         jitter = torch.randn(3, 3, generator=generator) * BOX_JITTER
         transforms[whole + index] = _box_transform(box, step, data.dims, config.box_overlap, jitter)

@@ -12,6 +12,7 @@ from .field_data import FieldData
 from .kernels import native_batches
 
 ERROR_DECAY = 0.98  # of the running error of a block, per step
+ERROR_POWER = 0.75  # of a block's error, in the probability of the block
 CHECK_SEED = 20240101  # of the values on which a PSNR is measured
 
 
@@ -36,9 +37,9 @@ class Sampler:
     """Draws batches, uniformly and where the error is large, so that the weighted loss is unbiased.
 
     A position is drawn in the unit cube: uniformly, or (a share `importance_fraction` of the batch, once
-    `importance_start` is reached) in a block b of a lattice of blocks with probability p_b ~ sqrt(mean squared error
-    of the block). Each point's loss is divided by its density (1 - f) + f * p_b * blocks, so that the expectation is
-    the mean over the volume whatever p is.
+    `importance_start` is reached) in a block b of a lattice of blocks with probability p_b ~ (mean squared error
+    of the block)^ERROR_POWER. Each point's loss is divided by its density (1 - f) + f * p_b * blocks, so that the
+    expectation is the mean over the volume whatever p is.
 
     Args:
         data: What is trained.
@@ -115,8 +116,8 @@ class Sampler:
         self._error = self._error * ERROR_DECAY + np.bincount(batch.blocks[valid], squared_error[valid], size)
         self._seen = self._seen * ERROR_DECAY + np.bincount(batch.blocks[valid], minlength=size)
         if iteration >= config.importance_start and iteration % config.importance_refresh == 0:
-            root = np.sqrt(self._error / (self._seen + 1e-9) + 1e-12)
-            self._probability = root / root.sum()
+            wanted = (self._error / (self._seen + 1e-9) + 1e-12) ** ERROR_POWER
+            self._probability = wanted / wanted.sum()
             self._cumulative = np.cumsum(self._probability)
 
     def _move_to_blocks(self, unit: np.ndarray, picks: np.ndarray, cumulative: np.ndarray) -> None:

@@ -71,7 +71,7 @@ def train_volume(
     grid: Grid,
     *,
     name: str = "values",
-    model: ModelConfig = ModelConfig(),
+    model: ModelConfig = ModelConfig.preset("small"),
     train: TrainConfig = TrainConfig(),
     device: str = "auto",
     initial: str | os.PathLike | bytes | None = None,

@@ -12,8 +12,9 @@ CUBE = Grid((128, 128, 128))
     "name, features, bytes_", [("small", 65_536, 160_384), ("medium", 2**20, None), ("large", 2**24, None)]
 )
 def test_presets_have_the_published_sizes(name, features, bytes_):
-    config = ModelConfig.preset(name)
+    config = ModelConfig.preset("published " + name)
     assert config.feature_parameters == features
+    assert 0.9 * config.parameter_count() < ModelConfig.preset(name).parameter_count() < config.parameter_count()
     if bytes_:
         assert config.parameter_count() == 78_656  # the reference's default
         assert config.model_bytes() == (78_656 - 768) * 2 + 768 * 4
@@ -34,11 +35,12 @@ def test_parameter_count_is_that_of_the_network(config):
 
 
 def test_flat_data_gets_flat_grids_of_about_the_same_size():
-    fitted = ModelConfig.preset("small").fitted_to(Grid((100, 80, 1)))
+    small = ModelConfig.preset("published small")
+    fitted = small.fitted_to(Grid((100, 80, 1)))
     assert fitted.grid_resolution == (23, 23, 1)
-    line = ModelConfig.preset("small").fitted_to(Grid((1, 300, 1)))
+    line = small.fitted_to(Grid((1, 300, 1)))
     assert line.grid_resolution == (1, 300, 1)
-    assert ModelConfig.preset("small").fitted_to(CUBE) == ModelConfig.preset("small")
+    assert small.fitted_to(CUBE) == small
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_bad_model_settings_are_named(arguments, message):
         ({"iterations": -1}, "iterations"),
         ({"time_budget": float("nan")}, "time_budget"),
         ({"stop_psnr": -3}, "stop_psnr"),
-        ({"learning_rate": 0}, "learning_rate"),
+        ({"learning_rate": -1}, "learning_rate"),
         ({"importance_fraction": 1.0}, "importance_fraction"),
         ({"placement": "random", "transform_gradient": True}, "transform_gradient"),
     ],
@@ -84,6 +86,7 @@ def test_published_settings_are_those_of_the_paper():
     train = TrainConfig(placement="published").resolved(CUBE)
     assert (train.iterations, train.batch_size, train.schedule) == (10_000, 100_000, "plateau")
     assert (train.positions, train.importance_fraction, train.transform_gradient) == ("continuous", 0.0, False)
+    assert train.learning_rate == 0.01
     assert (train.transform_learning_rate, train.transform_start, train.transform_stop) == (5e-4, 0.05, 0.8)
     slow = TrainConfig(placement="published", learning_rate=0.001).resolved(CUBE)
     assert slow.transform_learning_rate == pytest.approx(5e-5)
@@ -98,12 +101,12 @@ def test_resolving_fills_everything_once(placement):
 
 def test_resolving_keeps_what_the_user_chose():
     chosen = TrainConfig(
-        iterations=7, batch_size=9, importance_fraction=0.0, transform_gradient=False, transform_start=0,
+        iterations=7, batch_size=9, learning_rate=0.003, importance_fraction=0.0, transform_gradient=False, transform_start=0,
         schedule="plateau", positions="continuous",
     )  # fmt: skip
     resolved = chosen.resolved(CUBE)
-    for name in ("iterations", "batch_size", "importance_fraction", "transform_gradient", "transform_start",
-                 "schedule", "positions"):  # fmt: skip
+    for name in ("iterations", "batch_size", "learning_rate", "importance_fraction", "transform_gradient",
+                 "transform_start", "schedule", "positions"):  # fmt: skip
         assert getattr(resolved, name) == getattr(chosen, name), name
 
 
@@ -113,6 +116,12 @@ def test_round_trip_and_unknown_fields():
     assert TrainConfig.from_dict(TrainConfig(seed=3).to_dict()) == TrainConfig(seed=3)
     with pytest.raises(ConfigError, match="colour"):
         ModelConfig.from_dict({"colour": 1})
+
+
+@pytest.mark.parametrize("parameters", [2000, 18_000, 77_000, 300_000, 1 << 20])
+def test_a_model_of_a_size_has_about_that_size(parameters):
+    model = ModelConfig.of_size(parameters)
+    assert 0.9 * parameters < model.parameter_count() <= parameters
 
 
 def test_output_components_must_fit_the_data():

@@ -97,3 +97,11 @@ def test_random_placement_is_near_the_identity():
     config = TrainConfig(placement="random").resolved(data.grid)
     transforms = start_transforms(data, ModelConfig(), config, torch.Generator().manual_seed(0))
     assert 0.03 < (transforms - torch.eye(3, 4)).std() < 0.07
+
+
+def test_coarse_boxes_are_larger_than_fine_ones():
+    data = FieldData(*wave((48, 48, 48)))
+    config = TrainConfig(global_grids=4, coarse_share=0.25).resolved(data.grid)
+    transforms = start_transforms(data, ModelConfig(number_of_grids=36), config, torch.Generator().manual_seed(0))
+    volumes = 1 / torch.linalg.det(transforms[4:, :, :3]).abs()
+    assert volumes[:8].mean() > 2 * volumes[8:].mean()

@@ -28,7 +28,7 @@ def density_placement(transforms=None, **settings):
 
 def test_cosine_goes_from_start_to_end():
     adam = optimizer()
-    schedule = make_schedule(adam, resolved())
+    schedule = make_schedule(adam, resolved(learning_rate=0.01))
     rates = []
     for progress in (0.0, 0.25, 0.5, 0.75, 1.0):
         schedule.step(progress, 0.0, False)

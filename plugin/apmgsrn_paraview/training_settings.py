@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from apmgsrn_core import ConfigError, ModelConfig, TrainConfig, list_devices
+from apmgsrn_core import PRESETS, ConfigError, ModelConfig, TrainConfig, list_devices
 
 from .proxy import Proxy, setting
 
 MODEL, TRAIN = ModelConfig(), TrainConfig()
 ARCHITECTURE = (
     "number_of_grids", "features_per_grid", "grid_resolution", "interpolation",
-    "hidden_layers", "hidden_width", "linear_skip",
+    "hidden_layers", "hidden_width", "bias", "linear_skip",
 )  # fmt: skip
 TRAINING = ("quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate")
 
@@ -20,13 +20,14 @@ TRAINING = ("quality", "placement", "precision", "iterations", "time_budget", "s
 class TrainingSettings(Proxy):
     """The properties of `TrainNeuralVolume`; the fields in ARCHITECTURE act for the preset "custom" only."""
 
-    SetPreset = setting("preset", "small", ("small", "medium", "large", "custom"))
+    SetPreset = setting("preset", "small", (*PRESETS, "custom"))
     SetNumberOfGrids = setting("number_of_grids", MODEL.number_of_grids)
     SetFeaturesPerGrid = setting("features_per_grid", MODEL.features_per_grid)
     SetGridResolution = setting("grid_resolution", MODEL.grid_resolution)
     SetInterpolation = setting("interpolation", MODEL.interpolation, ("linear", "quadratic"))
     SetHiddenLayers = setting("hidden_layers", MODEL.hidden_layers)
     SetHiddenWidth = setting("hidden_width", MODEL.hidden_width)
+    SetBias = setting("bias", MODEL.bias)
     SetLinearSkip = setting("linear_skip", MODEL.linear_skip)
     SetStorage = setting("storage", MODEL.storage, ("float16", "float32"))
     SetPlacement = setting("placement", TRAIN.placement, ("kdtree", "published", "random"))

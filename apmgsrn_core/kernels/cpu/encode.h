@@ -19,17 +19,15 @@ struct Located {
   bool whole;  // all points, in place
 };
 
-inline bool box_is_outside(const Slot& slot, const float* transform, const Tile& tile) {
-  for (int a = 0; a < 3; ++a) {
-    const float* row = transform + 4 * a;
-    float centre = row[3], half = 0.0f;
-    for (int b = 0; b < 3; ++b) {
-      centre += row[b] * 0.5f * (tile.low[b] + tile.high[b]);
-      half += __builtin_fabsf(row[b]) * 0.5f * (tile.high[b] - tile.low[b]);
-    }
-    if (__builtin_fabsf(centre) - half > slot.reach[a] + 1e-4f * (1.0f + __builtin_fabsf(centre))) return true;
-  }
-  return false;
+// Which of W slots from `first` on may differ from zero in a tile, as bits.
+inline uint32_t slots_near(const Plan& plan, const Tile& tile, int first) {
+  const size_t stride = (plan.slot_count + SPARE - 1) / SPARE * SPARE;
+  const float *low = plan.boxes + first, *high = low + 3 * stride;
+  Mask near = less(load(low), all(tile.high[0]));
+  for (int a = 0; a < 3; ++a)
+    near = both(near, both(less(load(low + a * stride), all(tile.high[a])), less(all(tile.low[a]), load(high + a * stride))));
+  const int left = plan.slot_count - first;
+  return bits(near) & (left < W ? (1u << left) - 1 : ~0u);
 }
 
 inline void to_local(const float* t, const Tile& tile, int i, V (&local)[3]) {
@@ -44,7 +42,7 @@ inline void to_local(const float* t, const Tile& tile, int i, V (&local)[3]) {
     local[a] = fma(all(t[4 * a]), x, fma(all(t[4 * a + 1]), y, fma(all(t[4 * a + 2]), z, all(t[4 * a + 3]))));
 }
 
-// Fill `out`; false when the grid is zero in the whole tile.
+// Fill `out`; false when the grid is zero at all points of the tile.
 inline bool locate(const Slot& slot, const float* transform, const Tile& tile, Located& out) {
   const int padded = (tile.count + W - 1) / W * W;
   if (!transform) {
@@ -53,7 +51,6 @@ inline bool locate(const Slot& slot, const float* transform, const Tile& tile, L
     out.whole = true;
     return true;
   }
-  if (box_is_outside(slot, transform, tile)) return false;
   int n = 0;
   for (int i = 0; i < padded; i += W) {
     V local[3];
@@ -293,10 +290,10 @@ void encode_tile(const Plan& plan, const Tile& tile, Encoded& out) {
   alignas(64) float kept[MOST_WIDTH][TILE + SPARE];
   const int padded = (tile.count + W - 1) / W * W;
   out.count = 0;
-  for (int s = 0; s < plan.slot_count; ++s) {
+  for (int s = 0; s < plan.slot_count; ++s) out.row[s] = -1;
+  const auto encode_slot = [&](int s) {
     const Slot& slot = plan.slots[s];
-    out.row[s] = -1;
-    if (!locate(slot, transform_of(plan, slot), tile, at)) continue;
+    if (!locate(slot, transform_of(plan, slot), tile, at)) return;
     float* row = out.rows + static_cast<size_t>(out.count) * TILE;
     float* target[MOST_WIDTH];
     for (int f = 0; f < MOST_WIDTH; ++f)
@@ -308,7 +305,9 @@ void encode_tile(const Plan& plan, const Tile& tile, Encoded& out) {
     }
     out.row[s] = out.count;
     out.count += slot.features;
-  }
+  };
+  for (int first = 0; first < plan.slot_count; first += W)
+    for (uint32_t near = slots_near(plan, tile, first); near; near &= near - 1) encode_slot(first + __builtin_ctz(near));
 }
 
 void slot_backward(const Plan& plan, const Slot& slot, const Tile& tile, const float* slopes, const SlotGradients& sums) {

@@ -40,6 +40,7 @@ struct Plan {
   const Slot* slots;
   const float* packed;      // features
   const float* transforms;  // (m, 3, 4)
+  const float* boxes;       // [low x, y, z, high x, y, z][slot to SPARE]: outside a slot is zero; unbounded for lattices
   Layer layers[MOST_LAYERS];
   const float* skip;             // [output][column]
   const float* skip_transposed;  // [column][output]

@@ -1,5 +1,7 @@
 #include "prepared.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -30,6 +32,35 @@ void place_axis(Slot& slot, int axis) {
   slot.shift[axis] = n > 1 ? half + (slot.quadratic && lattice ? 0.5f : 0.0f) : 0.0f;
 }
 
+// The box of normalised coordinates outside of which a slot is zero, a little larger than exact.
+void find_bounds(const Slot& slot, const float* transforms, float (&low)[3], float (&high)[3]) {
+  constexpr float FAR = std::numeric_limits<float>::infinity();
+  std::fill_n(low, 3, -FAR);
+  std::fill_n(high, 3, FAR);
+  if (slot.transform < 0) return;
+  const float* t = transforms + 12 * static_cast<size_t>(slot.transform);
+  double cofactor[3][3], determinant = 0.0, size = 0.0;  // of the 3 x 3 part, whose inverse takes the grid's cube here
+  for (int r = 0; r < 3; ++r)
+    for (int c = 0; c < 3; ++c) {
+      const int r1 = (r + 1) % 3, r2 = (r + 2) % 3, c1 = (c + 1) % 3, c2 = (c + 2) % 3;
+      cofactor[r][c] = static_cast<double>(t[4 * r1 + c1]) * t[4 * r2 + c2] - static_cast<double>(t[4 * r1 + c2]) * t[4 * r2 + c1];
+      if (r == 0) determinant += t[c] * cofactor[r][c];
+      size += std::fabs(cofactor[r][c]);
+    }
+  if (!(std::fabs(determinant) > 1e-12 * size)) return;  // flat or not a number: everywhere
+  for (int b = 0; b < 3; ++b) {
+    double centre = 0.0, half = 0.0;
+    for (int a = 0; a < 3; ++a) {
+      const double inverse = cofactor[a][b] / determinant;
+      centre -= inverse * t[4 * a + 3];
+      half += std::isinf(slot.reach[a]) ? FAR : std::fabs(inverse) * slot.reach[a];
+    }
+    const double margin = 1e-4 * (1.0 + half + std::fabs(centre));
+    low[b] = static_cast<float>(centre - half - margin);
+    high[b] = static_cast<float>(centre + half + margin);
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -57,6 +88,8 @@ Prepared::Prepared(const ApmModel& model, const Kernels& chosen, bool fast, int 
   plan.packed = packed_.data();
   transforms_ = Buffer<float>(static_cast<size_t>(transform_count) * 12);
   plan.transforms = transforms_.data();
+  boxes_ = Buffer<float>(6 * up(slots_.size(), SPARE));
+  plan.boxes = boxes_.data();
   lay_out_decoder(model);
   update(model);
 }
@@ -66,7 +99,20 @@ Prepared::~Prepared() = default;
 void Prepared::update(const ApmModel& model) {
   if (transform_count) std::memcpy(transforms_.data(), model.transforms, sizeof(float) * 12 * transform_count);
   parallel(plan.slot_count, plan.threads, [&](int s, int) { pack(slots_[s], model.features, packed_.data()); });
+  fill_boxes();
   fill_decoder(model);
+}
+
+void Prepared::fill_boxes() {
+  const size_t stride = up(slots_.size(), SPARE);
+  for (size_t s = 0; s < slots_.size(); ++s) {
+    float low[3], high[3];
+    find_bounds(slots_[s], transforms_.data(), low, high);
+    for (int a = 0; a < 3; ++a) {
+      boxes_.data()[a * stride + s] = low[a];
+      boxes_.data()[(3 + a) * stride + s] = high[a];
+    }
+  }
 }
 
 void Prepared::open_spaces() {

@@ -63,11 +63,12 @@ class Prepared {
  private:
   void lay_out(const ApmModel& model);
   void pack(const Slot& slot, const float* flat, float* packed) const;
+  void fill_boxes();
   void lay_out_decoder(const ApmModel& model);
   void fill_decoder(const ApmModel& model);
 
   std::vector<Slot> slots_;
-  Buffer<float> packed_, transforms_, decoder_;
+  Buffer<float> packed_, transforms_, boxes_, decoder_;
   Buffer<uint16_t> halves_;
 };
 

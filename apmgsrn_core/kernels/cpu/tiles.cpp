@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace apm {
 namespace {
@@ -15,8 +16,8 @@ uint32_t spread(uint32_t b) {
 
 void find_box(Tile& tile) {
   for (int a = 0; a < 3; ++a) {
-    float low = tile.at[a][0], high = low;
-    for (int i = 1; i < tile.count; ++i) {
+    float low = std::numeric_limits<float>::infinity(), high = -low;  // what is not a number stays outside
+    for (int i = 0; i < tile.count; ++i) {
       low = std::min(low, tile.at[a][i]);
       high = std::max(high, tile.at[a][i]);
     }
