@@ -44,7 +44,7 @@ def main() -> None:
     neural.UpdatePipeline()
     sample_seconds = time.perf_counter() - start
     expected, found = values_of(original), values_of(neural)
-    draw(original, neural, OutputPort(trainer, 2), options.output / "picture.png")
+    draw(original, neural, trainer, options.output / "picture.png")
 
     print(f"psnr_db: {psnr(expected, found):.2f}")
     print(f"model_bytes: {model.stat().st_size}")
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT / "examples/data/tgv_re800_t9_vortmag_128.vti")
     parser.add_argument("--output", type=Path, default=Path("quickstart_output"))
-    parser.add_argument("--seconds", type=float, default=120.0, help="most time for training (default: 120)")
+    parser.add_argument("--seconds", type=float, default=12.0, help="most time for training (default: 12)")
     return parser.parse_args()
 
 
@@ -87,16 +87,19 @@ def values_of(source):
     return vtk_to_numpy(image.GetPointData().GetArray(ARRAY)).reshape(image.GetDimensions()[::-1])
 
 
-def draw(original, neural, grids, path: Path) -> None:
-    """Original and neural volume with the same colours, and the boxes of the placed feature grids."""
+def draw(original, neural, trainer, path: Path) -> None:
+    """Original and neural volume with the same colours, and the boxes of the smallest feature grids."""
     layout = CreateLayout("quickstart")
     left = layout.SplitHorizontal(0, 1 / 3)
     middle = layout.SplitHorizontal(left + 1, 0.5)
     layout.SetSize(1800, 640)
     titles = (("original", original), ("neural volume", neural), ("its feature grids", neural))
     views = [add_view(layout, cell, *title) for cell, title in zip((left, middle, middle + 1), titles)]
-    # The first grids see the whole volume; the boxes of the others show where the detail is.
-    boxes = Show(Threshold(Input=grids, Scalars=["CELLS", "id"], LowerThreshold=8), views[2])
+    # The largest grids see the whole volume; the boxes of the smallest show where the detail is.
+    sizes = vtk_to_numpy(servermanager.Fetch(trainer, idx=2).GetCellData().GetArray("volume"))
+    smallest = Threshold(Input=OutputPort(trainer, 2), Scalars=["CELLS", "volume"])
+    smallest.LowerThreshold, smallest.UpperThreshold = 0.0, sorted(set(sizes))[40]
+    boxes = Show(smallest, views[2])
     boxes.SetRepresentationType("Wireframe")
     boxes.AmbientColor = boxes.DiffuseColor = [0.15, 0.25, 0.55]
     boxes.Opacity = 0.4
