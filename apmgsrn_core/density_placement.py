@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 from .optimizer import Adam, ParameterGroup
 
 HALVING_STEPS = 5  # over which the learning rate is brought to half of it

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 from .field_data import FieldData
 from .resident_bricks import ResidentBricks
 from .sampler import ERROR_DECAY, ERROR_POWER, Sampler

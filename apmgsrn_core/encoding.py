@@ -22,7 +22,7 @@ from itertools import groupby
 import torch
 import torch.nn.functional as F
 
-from .config import ModelConfig
+from .model_config import ModelConfig
 from .errors import ConfigError
 
 

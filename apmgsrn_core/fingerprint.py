@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .config import ModelConfig, TrainConfig
+from .model_config import ModelConfig
+from .train_config import TrainConfig
 from .errors import ModelFileError
 from .grid import Grid
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 from .errors import ConfigError
 from .history import SMOOTHING_STEPS
 from .optimizer import ParameterGroup

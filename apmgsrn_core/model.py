@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import ModelConfig
+from .model_config import ModelConfig
 from .encoding import GridGroup, GridTable, encode, touching
 from .errors import ConfigError
 from .kernels import kernel_for

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 
 
 @dataclass

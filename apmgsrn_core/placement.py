@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .config import ModelConfig, TrainConfig
+from .model_config import ModelConfig
+from .train_config import TrainConfig
 from .field_data import FieldData
 from .model import near_identity
 

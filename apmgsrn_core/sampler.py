@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 from .field_data import FieldData
 from .kernels import native_batches
 

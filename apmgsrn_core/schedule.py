@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 from .optimizer import Adam
 
 

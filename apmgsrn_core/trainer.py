@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .config import ModelConfig, TrainConfig
+from .model_config import ModelConfig
+from .train_config import TrainConfig
 from .device import resolve_device
 from .device_sampler import DeviceSampler
 from .errors import ApmgsrnError, ConfigError

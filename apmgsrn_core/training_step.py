@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 from .density_placement import DensityPlacement
 from .graph_step import GraphStep
 from .history import RunningMean

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .config import PRECISIONS
+from .train_config import PRECISIONS
 from .device import resolve_device
 from .errors import ApmgsrnError, DataError, FieldError, ModelFileError
 from .grid import Grid, Region, unit_box_corners

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .config import ModelConfig, TrainConfig
+from .model_config import ModelConfig
+from .train_config import TrainConfig
 from .errors import DataError, ModelFileError
 from .grid import Grid
 from .model import Network

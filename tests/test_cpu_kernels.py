@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import ConfigError, LatticeConfig, ModelConfig
-from apmgsrn_core.kernels import choose, cpu
+from apmgsrn_core.kernels import choose, cpu, cpu_library
 from apmgsrn_core.kernels.readable import TorchKernel
 from apmgsrn_core.kernels.threads import share_of_cores
 from apmgsrn_core.model import Network
 from apmgsrn_core.optimizer import adam_step
 
-pytestmark = pytest.mark.skipif(cpu.load()[0] is None, reason=cpu.load()[1] or "built")
+pytestmark = pytest.mark.skipif(cpu_library.load()[0] is None, reason=cpu_library.load()[1] or "built")
 
 CPU = torch.device("cpu")
 TWIN = TorchKernel()
@@ -71,7 +71,7 @@ def assert_close(found, expected, tolerance, floor=1e-3):
         assert float((found - expected).abs().max()) <= tolerance * scale
 
 
-@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), n=SIZES, seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
 def test_values_are_the_twins(path, config, n, seed):
@@ -79,7 +79,7 @@ def test_values_are_the_twins(path, config, n, seed):
     assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5, floor=0.1)
 
 
-@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), sizes=st.tuples(*[st.sampled_from([1, 2, 5, 16, 17])] * 3), seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_a_lattice_is_the_twins_and_its_points(path, config, sizes, seed):
@@ -92,7 +92,7 @@ def test_a_lattice_is_the_twins_and_its_points(path, config, sizes, seed):
     assert_close(found.reshape(len(points), -1), native(path).values(network, points), 1e-5, floor=0.1)
 
 
-@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), n=SIZES.filter(bool), moving=st.booleans(), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
 def test_loss_and_gradients_are_the_twins(path, config, n, moving, seed):
@@ -119,7 +119,7 @@ def test_loss_and_gradients_are_the_twins(path, config, n, moving, seed):
                 assert_close(parameter.grad / (2 if way == "loss" else 1), expected[name], 1e-4)
 
 
-@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), n=SIZES.filter(bool), seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_derivatives_are_the_twins(path, config, n, seed):
@@ -131,7 +131,7 @@ def test_derivatives_are_the_twins(path, config, n, seed):
         assert_close(slopes, expected, 1e-4, floor=0.1)
 
 
-@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("path", cpu_library.paths())
 @given(n=st.sampled_from([65, 255, 256, 257, 600]), m=st.sampled_from([1, 3, 8]), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_the_density_loss_is_the_twins(path, n, m, seed):
@@ -149,7 +149,7 @@ def test_the_density_loss_is_the_twins(path, n, m, seed):
     assert_close(results[1][1], results[0][1], 1e-3)
 
 
-@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("path", cpu_library.paths())
 def test_points_on_borders_and_nodes(path):
     """Corners of the domain, nodes of the grids, and far outside."""
     for interpolation in ("linear", "quadratic"):
@@ -165,7 +165,7 @@ def test_points_on_borders_and_nodes(path):
         assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5, floor=0.1)
 
 
-@pytest.mark.parametrize("path", cpu.paths())
+@pytest.mark.parametrize("path", cpu_library.paths())
 @pytest.mark.parametrize("precision", ["full", "fast"])
 def test_the_same_bits_for_any_number_of_threads(path, precision, monkeypatch):
     config = ModelConfig(number_of_grids=9, grid_resolution=(5, 6, 7), lattices=(LatticeConfig((9, 9, 9), 4),), output_components=2)
@@ -183,7 +183,7 @@ def test_the_same_bits_for_any_number_of_threads(path, precision, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
-@pytest.mark.skipif("amx" not in cpu.paths(), reason="this processor or system has no AMX")
+@pytest.mark.skipif("amx" not in cpu_library.paths(), reason="this processor or system has no AMX")
 @given(layers=st.integers(1, 3), width=st.sampled_from([16, 33, 64]), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_bf16_stays_above_its_noise_floor(layers, width, seed):
@@ -261,8 +261,8 @@ def test_wrong_words_are_refused(monkeypatch):
 def test_a_library_of_other_sources_is_not_loaded(monkeypatch, tmp_path):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libapmgsrn_cpu-0000000000000000.so").write_bytes(b"")
-    monkeypatch.setattr(cpu, "HERE", tmp_path)
-    library, why = cpu.load.__wrapped__()
+    monkeypatch.setattr(cpu_library, "HERE", tmp_path)
+    library, why = cpu_library.load.__wrapped__()
     assert library is None and "of other sources" in why
 
 

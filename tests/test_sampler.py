@@ -7,7 +7,7 @@ from volumes import wave
 
 from apmgsrn_core import Grid, TrainConfig
 from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.kernels import cpu
+from apmgsrn_core.kernels import cpu_library
 from apmgsrn_core.kernels.cpu_batch import TYPES
 from apmgsrn_core.sampler import Sampler
 
@@ -97,7 +97,7 @@ def test_every_numeric_type_keeps_its_memory(dtype):
     assert 0 <= targets.min() and targets.max() <= 1
 
 
-@pytest.mark.skipif(cpu.load()[0] is None, reason=cpu.load()[1] or "built")
+@pytest.mark.skipif(cpu_library.load()[0] is None, reason=cpu_library.load()[1] or "built")
 @pytest.mark.parametrize("positions", ["values", "continuous"])
 @pytest.mark.parametrize("dtype", [*TYPES, "float16"])
 def test_native_batches_are_the_twins(positions, dtype, monkeypatch):

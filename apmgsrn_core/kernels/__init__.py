@@ -67,11 +67,12 @@ def native_batches(data, blocks, continuous: bool):
 def _native(device_type: str, precision: str, path: str | None):
     """(a kernel, "") or (None, why there is none); said once in the log."""
     if device_type == "cpu":
-        from . import cpu
+        from .cpu import NativeKernel
+        from .cpu_library import load
 
-        library, why = cpu.load()
+        library, why = load()
         if library is not None:
-            return cpu.NativeKernel(precision, path), ""
+            return NativeKernel(precision, path), ""
     else:
         try:
             from .triton import TritonKernel

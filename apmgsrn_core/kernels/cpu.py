@@ -1,106 +1,19 @@
-"""The native CPU kernels: the library in `cpu/`, called through ctypes. Readable twin: `readable.py`.
-
-The library is built by CMakeLists.txt into `lib/`, under a name that holds a hash of its sources. One binary has a path
-for each instruction set; the environment variable APMGSRN_CPU=amx|avx512|avx2|portable forces one.
-"""
+"""The native CPU kernels (`cpu/`), called through ctypes. Readable twin: `readable.py`."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
 import weakref
-from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_void_p
-from pathlib import Path
+from ctypes import c_double, c_int32, c_void_p
 
 import torch
 
 from ..errors import ApmgsrnError, ConfigError
+from .cpu_library import GradientsStructure, GridStructure, ModelStructure, chosen_path, load
 from .threads import thread_count
 
-HERE = Path(__file__).parent
-SOURCES = HERE / "cpu"
 MOST_NODES = 2**31 // 8  # of a grid: indices are 32 bits
 MOST_LAYERS = 20
-
-
-class _Grid(ctypes.Structure):
-    _fields_ = [("resolution", c_int32 * 3), ("features", c_int32), ("quadratic", c_int32), ("transform", c_int32)]
-
-
-class _Model(ctypes.Structure):
-    _fields_ = [
-        ("grid_count", c_int32), ("layer_count", c_int32), ("grids", POINTER(_Grid)), ("widths", POINTER(c_int32)),
-        ("features", c_void_p), ("transforms", c_void_p), ("weights", POINTER(c_void_p)), ("biases", POINTER(c_void_p)),
-        ("skip", c_void_p),
-    ]  # fmt: skip
-
-
-class _Gradients(ctypes.Structure):
-    _fields_ = [
-        ("features", c_void_p), ("transforms", c_void_p), ("weights", POINTER(c_void_p)),
-        ("biases", POINTER(c_void_p)), ("skip", c_void_p), ("points", c_void_p),
-    ]  # fmt: skip
-
-
-def source_hash() -> str:
-    """Of everything that the library is built from; the same sum as in `cpu/CMakeLists.txt`. "" without the sources."""
-    files = sorted(p for p in SOURCES.glob("*") if p.suffix in (".cpp", ".h") or p.name == "CMakeLists.txt")
-    lines = "".join(f"{p.name} {hashlib.sha256(p.read_bytes()).hexdigest()}\n" for p in files)
-    return hashlib.sha256(lines.encode()).hexdigest()[:16] if files else ""
-
-
-@functools.cache
-def load() -> tuple[ctypes.CDLL | None, str]:
-    """(the library, "") or (None, why there is none)."""
-    found = sorted((HERE / "lib").glob("libapmgsrn_cpu-*"))
-    wanted = source_hash()
-    fitting = [p for p in found if wanted in p.name]
-    if not fitting:
-        state = "of other sources" if found else "not built"
-        return None, f"the native CPU kernels are {state} (plugin/install.sh builds them where a C++ compiler is)"
-    try:
-        return _declare(ctypes.CDLL(str(fitting[0]))), ""
-    except OSError as error:
-        return None, f"the native CPU kernels cannot be loaded: {error}"
-
-
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    floats, handle, model = c_void_p, c_void_p, POINTER(_Model)
-    library.apm_source_hash.restype = c_char_p
-    library.apm_paths.restype = c_char_p
-    library.apm_prepare.restype = handle
-    library.apm_prepare.argtypes = [model, c_char_p, c_int, c_int]
-    library.apm_update.argtypes = [handle, model]
-    library.apm_release.argtypes = [handle]
-    library.apm_release.restype = None
-    library.apm_values.argtypes = [handle, floats, c_int64, floats]
-    library.apm_lattice.argtypes = [handle, floats, c_int64, floats, c_int64, floats, c_int64, floats]
-    library.apm_derivatives.argtypes = [handle, floats, c_int64, floats, floats]
-    library.apm_loss.argtypes = [handle, floats, floats, floats, c_int64, POINTER(_Gradients), floats]
-    library.apm_pullback.argtypes = [handle, floats, floats, c_int64, POINTER(_Gradients)]
-    library.apm_adam.argtypes = [floats, floats, floats, floats, c_int64, c_int64, *[c_double] * 4, c_int]
-    library.apm_adam.restype = None
-    library.apm_density.argtypes = [
-        floats, c_int32, floats, floats, c_int64, c_char_p, c_int, floats, POINTER(c_double)
-    ]  # fmt: skip
-    return library
-
-
-@functools.cache
-def paths() -> tuple[str, ...]:
-    """The paths that this computer can run, best first; () without the library."""
-    library, _ = load()
-    return tuple(library.apm_paths().decode().split()) if library else ()
-
-
-def chosen_path(name: str | None = None) -> str:
-    """The path of this name, else of APMGSRN_CPU, else the best; ConfigError when it cannot be run here."""
-    wanted = name or os.environ.get("APMGSRN_CPU") or paths()[0]
-    if wanted not in paths():
-        raise ConfigError(f"APMGSRN_CPU: expected one of {', '.join(paths())} on this computer, found {wanted!r}")
-    return wanted
 
 
 class _Shape:
@@ -108,7 +21,7 @@ class _Shape:
 
     def __init__(self, network):
         entries = network.table.entries
-        self.grids = (_Grid * len(entries))()
+        self.grids = (GridStructure * len(entries))()
         transform = 0
         for grid, entry in zip(self.grids, entries):
             grid.resolution[:] = entry.resolution
@@ -119,9 +32,9 @@ class _Shape:
         widths = [network.table.columns, *(layer.out_features for layer in layers)]
         self.widths = (c_int32 * len(widths))(*widths)
         self.weights, self.biases = (c_void_p * len(layers))(), (c_void_p * len(layers))()
-        self.model = _Model(len(entries), len(layers), self.grids, self.widths)
+        self.model = ModelStructure(len(entries), len(layers), self.grids, self.widths)
 
-    def point(self, network) -> _Model:
+    def point(self, network) -> ModelStructure:
         """The description with the network's numbers as they are now."""
         model = self.model
         model.features, model.transforms = _address(network.features), _address(network.transforms)
@@ -166,7 +79,7 @@ class _Prepared:
     def _stamp(self) -> tuple:
         return tuple((p.data_ptr(), p._version) for _, p in self.parameters)
 
-    def gradients(self, network, with_transforms: bool) -> _Gradients:
+    def gradients(self, network, with_transforms: bool) -> GradientsStructure:
         """The C structure of the parameters' own `.grad`, which are made where they are missing."""
         for name, parameter in self.parameters:
             if name == "transforms" and not with_transforms:
@@ -282,7 +195,7 @@ def _parameters(network) -> tuple[torch.Tensor, ...]:
     return tuple(network.parameters())
 
 
-def _gradient_buffers(network, with_transforms: bool) -> tuple[dict, _Gradients]:
+def _gradient_buffers(network, with_transforms: bool) -> tuple[dict, GradientsStructure]:
     """Empty gradients by parameter name, and the C structure that points to them."""
     gradients = {
         name: torch.empty_like(p) for name, p in network.named_parameters() if with_transforms or name != "transforms"
@@ -290,7 +203,7 @@ def _gradient_buffers(network, with_transforms: bool) -> tuple[dict, _Gradients]
     return gradients, _gradient_arguments(network, gradients)
 
 
-def _gradient_arguments(network, gradients: dict) -> _Gradients:
+def _gradient_arguments(network, gradients: dict) -> GradientsStructure:
     """The C structure that points to gradients by parameter name; a missing one is not wanted."""
 
     def address(name: str) -> int | None:
@@ -299,7 +212,7 @@ def _gradient_arguments(network, gradients: dict) -> _Gradients:
     layers = range(len(network.layers))
     weights = (c_void_p * len(layers))(*(address(f"layers.{l}.weight") for l in layers))
     biases = (c_void_p * len(layers))(*(address(f"layers.{l}.bias") for l in layers))
-    return _Gradients(address("features"), address("transforms"), weights, biases, address("skip.weight"), None)
+    return GradientsStructure(address("features"), address("transforms"), weights, biases, address("skip.weight"), None)
 
 
 class _Loss(torch.autograd.Function):

@@ -7,7 +7,7 @@ from ctypes import POINTER, Structure, c_double, c_int32, c_int64, c_void_p
 
 import numpy as np
 
-from . import cpu
+from .cpu_library import load
 from .threads import thread_count
 
 TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
@@ -38,7 +38,7 @@ class NativeBatches:
     """
 
     def __init__(self, data, blocks, continuous: bool):
-        self._library = cpu.load()[0]
+        self._library = load()[0]
         self._library.apm_draw.argtypes = [POINTER(_Array), POINTER(_Draw), *[c_void_p] * 1, c_int64, *[c_void_p] * 4, ctypes.c_int]
         self._library.apm_draw.restype = None
         self._values = data.values

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "matrix.h"
 #include "passes.h"
 #include "thread_pool.h"
 #include "tiles.h"
@@ -12,21 +13,6 @@ namespace {
 
 constexpr float TINY = 1e-16f;
 constexpr double NORMALISER = 15.749609945722419;  // (2 pi)^(3/2)
-
-double determinant(const float* t) {
-  const double a = t[0], b = t[1], c = t[2], d = t[4], e = t[5], f = t[6], g = t[8], h = t[9], i = t[10];
-  return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g);
-}
-
-// Cofactors: the derivative of the determinant by each entry of the 3 x 3 part.
-void cofactors(const float* t, double (&out)[12]) {
-  for (int r = 0; r < 3; ++r)
-    for (int c = 0; c < 3; ++c) {
-      const int r1 = (r + 1) % 3, r2 = (r + 2) % 3, c1 = (c + 1) % 3, c2 = (c + 2) % 3;
-      out[4 * r + c] = static_cast<double>(t[4 * r1 + c1]) * t[4 * r2 + c2] - static_cast<double>(t[4 * r1 + c2]) * t[4 * r2 + c1];
-    }
-  out[3] = out[7] = out[11] = 0.0;
-}
 
 // A sum in the order of the elements.
 template <class Value>
@@ -45,7 +31,11 @@ double find_density_loss(const Kernels& kernels, const float* transforms, int m,
   const std::vector<int32_t> order = sorted_order(points, n);
   const int tiles = static_cast<int>((n + TILE - 1) / TILE);
   std::vector<float> coefficients(m), density(static_cast<size_t>(tiles) * TILE), target(density.size());
-  for (int g = 0; g < m; ++g) coefficients[g] = static_cast<float>(determinant(transforms + 12 * g) / NORMALISER);
+  for (int g = 0; g < m; ++g) {
+    double cofactor[3][3];
+    find_cofactors(transforms + 12 * g, cofactor);
+    coefficients[g] = static_cast<float>(determinant(transforms + 12 * g, cofactor) / NORMALISER);
+  }
   std::vector<Tile> kept(tiles);
   parallel(tiles, threads, [&](int t, int) {
     fill_tile(kept[t], points, order.data(), static_cast<int64_t>(t) * TILE, n);
@@ -74,11 +64,15 @@ double find_density_loss(const Kernels& kernels, const float* transforms, int m,
     }
   });
   parallel(m, threads, [&](int g, int) {
-    double sums[13] = {}, change[12];
+    double sums[13] = {}, cofactor[3][3];
     for (int t = 0; t < tiles; ++t)
       kernels.density_backward(transforms + 12 * g, coefficients[g], kept[t], density.data() + static_cast<size_t>(t) * TILE, sums);
-    cofactors(transforms + 12 * g, change);
-    for (int k = 0; k < 12; ++k) transform_gradient[12 * g + k] = static_cast<float>(sums[k] + sums[12] * change[k] / NORMALISER);
+    find_cofactors(transforms + 12 * g, cofactor);
+    for (int r = 0; r < 3; ++r)
+      for (int c = 0; c < 4; ++c) {
+        const double change = c < 3 ? sums[12] * cofactor[r][c] / NORMALISER : 0.0;  // of the coefficient
+        transform_gradient[12 * g + 4 * r + c] = static_cast<float>(sums[4 * r + c] + change);
+      }
   });
   return total(tiles, [&](int64_t t) { return losses[t]; }) / n;
 }

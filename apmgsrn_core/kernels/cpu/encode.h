@@ -1,135 +1,15 @@
 // Reading the feature grids at the points of a tile, and the way back. Readable twin: `apmgsrn_core/encoding.py`.
 //
-// Of a tile only the points inside a placed grid (with the ramp of zero padding around it) are read: their coordinates
-// are moved side by side first ("compressed"), and the results back ("expanded"). A point then reads TAPS * TAPS rows of
-// memory, each holding its neighbours along x. Padding needs no branch: the first tap is clamped to a node that exists,
-// and the weights, functions of the distance to their nodes, vanish by themselves.
+// Of a tile only the points inside a placed grid (with the ramp of zero padding around it) are read. A point reads TAPS * TAPS
+// rows of memory, each holding its neighbours along x.
 #pragma once
+#include "locate.h"
+#include "rows.h"
+#include "taps.h"
 
 namespace {
 
 using namespace apm;
-
-// Local coordinates of the points of a tile that a grid reaches.
-struct Located {
-  alignas(64) float kept[3][TILE + SPARE];
-  const float* at[3];        // `kept`, or the tile's own points
-  uint32_t inside[TILE / W];  // the lanes of each vector
-  int count;
-  bool whole;  // all points, in place
-};
-
-// Which of W slots from `first` on may differ from zero in a tile, as bits.
-inline uint32_t slots_near(const Plan& plan, const Tile& tile, int first) {
-  const size_t stride = (plan.slot_count + SPARE - 1) / SPARE * SPARE;
-  const float *low = plan.boxes + first, *high = low + 3 * stride;
-  Mask near = less(load(low), all(tile.high[0]));
-  for (int a = 0; a < 3; ++a)
-    near = both(near, both(less(load(low + a * stride), all(tile.high[a])), less(all(tile.low[a]), load(high + a * stride))));
-  const int left = plan.slot_count - first;
-  return bits(near) & (left < W ? (1u << left) - 1 : ~0u);
-}
-
-inline void to_local(const float* t, const Tile& tile, int i, V (&local)[3]) {
-  const V x = load(tile.at[0] + i);
-  if (tile.row_length >= W) {  // y and z are the same for all lanes: one step along x
-    const float y = tile.at[1][i], z = tile.at[2][i];
-    for (int a = 0; a < 3; ++a) local[a] = fma(all(t[4 * a]), x, all(t[4 * a + 1] * y + t[4 * a + 2] * z + t[4 * a + 3]));
-    return;
-  }
-  const V y = load(tile.at[1] + i), z = load(tile.at[2] + i);
-  for (int a = 0; a < 3; ++a)
-    local[a] = fma(all(t[4 * a]), x, fma(all(t[4 * a + 1]), y, fma(all(t[4 * a + 2]), z, all(t[4 * a + 3]))));
-}
-
-// Fill `out`; false when the grid is zero at all points of the tile.
-inline bool locate(const Slot& slot, const float* transform, const Tile& tile, Located& out) {
-  const int padded = (tile.count + W - 1) / W * W;
-  if (!transform) {
-    for (int a = 0; a < 3; ++a) out.at[a] = tile.at[a];
-    out.count = padded;
-    out.whole = true;
-    return true;
-  }
-  int n = 0;
-  for (int i = 0; i < padded; i += W) {
-    V local[3];
-    to_local(transform, tile, i, local);
-    const Mask inside = both(less(magnitude(local[0]), all(slot.reach[0])),
-                             both(less(magnitude(local[1]), all(slot.reach[1])),
-                                  less(magnitude(local[2]), all(slot.reach[2]))));
-    out.inside[i / W] = bits(inside);
-    if (!bits(inside)) continue;
-    compress(out.kept[0] + n, inside, local[0]);
-    compress(out.kept[1] + n, inside, local[1]);
-    n += compress(out.kept[2] + n, inside, local[2]);
-  }
-  for (int a = 0; a < 3; ++a) {
-    store(out.kept[a] + n, zero());  // the last vector's lanes without a point
-    out.at[a] = out.kept[a];
-  }
-  out.count = n;
-  out.whole = false;
-  return n > 0;
-}
-
-// The taps along one axis: index of the first, weight of each, and what the weights change by a local coordinate.
-template <int TAPS>
-struct Taps {
-  V weight[TAPS], change[TAPS];
-  I first;
-};
-
-template <int TAPS, bool CHANGE>
-inline Taps<TAPS> find_taps(const Slot& slot, int axis, V local) {
-  Taps<TAPS> taps;
-  const V one = all(1.0f), none = zero();
-  if (slot.resolution[axis] == 1) {
-    taps.first = whole(none);
-    for (int k = 0; k < TAPS; ++k) {
-      taps.weight[k] = k ? none : one;
-      if (CHANGE) taps.change[k] = none;
-    }
-    return taps;
-  }
-  const bool lattice = slot.transform < 0;
-  const V held = lattice ? least(most(local, all(-1.0f)), one) : local;
-  const V node = fma(held, all(slot.scale[axis]), all(slot.shift[axis]));
-  const float last = static_cast<float>(slot.nodes[axis] - TAPS);
-  if constexpr (TAPS == 2) {
-    const V first = least(most(floor_of(node), none), all(last));
-    const V t = node - first;
-    taps.first = whole(first);
-    taps.weight[0] = most(one - magnitude(t), none);
-    taps.weight[1] = most(one - magnitude(t - one), none);
-    if (CHANGE) {  // as `grid_sample` has it: the slope to the right of a node, none where a lattice is held
-      const Mask left = less(t, none), right = less(t, one);
-      const V scale = all(slot.scale[axis]);
-      V low = where(left, scale, where(right, none - scale, none)), high = where(left, none, where(right, scale, none - scale));
-      if (lattice) {
-        const Mask free = both(less(none, node), less(node, all(last + 1.0f)));
-        low = where(free, low, none);
-        high = where(free, high, none);
-      }
-      taps.change[0] = low;
-      taps.change[1] = high;
-    }
-  } else {
-    const V first = least(most(nearest(node) - one, none), all(last));
-    taps.first = whole(first);
-    const Mask moved = not_equal(held, local);
-    for (int k = 0; k < 3; ++k) {  // w(t) = max(0, 3/2 - |t|)^2 / 2 - 3/2 max(0, 1/2 - |t|)^2, the quadratic B-spline
-      const V t = node - (first + all(static_cast<float>(k)));
-      const V outer = most(all(1.5f) - magnitude(t), none), inner = most(all(0.5f) - magnitude(t), none);
-      taps.weight[k] = all(0.5f) * outer * outer - all(1.5f) * inner * inner;
-      if (CHANGE) {
-        const V slope = (all(3.0f) * inner - outer) * all(slot.scale[axis]);
-        taps.change[k] = where(moved, none, where(less(t, none), none - slope, slope));
-      }
-    }
-  }
-  return taps;
-}
 
 // Node offsets (in floats) of the first tap of each lane, and of the rows from there.
 template <int TAPS, int F>
@@ -264,25 +144,6 @@ inline Pull puller_of(const Slot& slot) {
                                 pull_located<2, 8, LOCAL>};
   static const Pull quadratic[] = {pull_located<3, 1, LOCAL>, pull_located<3, 2, LOCAL>, pull_located<3, 4, LOCAL>};
   return (slot.quadratic ? quadratic : linear)[log2_of(slot.width)];
-}
-
-inline const float* transform_of(const Plan& plan, const Slot& slot) {
-  return slot.transform < 0 ? nullptr : plan.transforms + 12 * static_cast<size_t>(slot.transform);
-}
-
-inline void expand_row(const Located& at, const float* kept, float* out, int padded) {
-  for (int i = 0, n = 0; i < padded; i += W) {
-    const uint32_t inside = at.inside[i / W];
-    store(out + i, inside ? expand(kept + n, mask_of(inside)) : zero());
-    n += __builtin_popcount(inside);
-  }
-}
-
-inline void compress_row(const Located& at, const float* row, float* out, int padded) {
-  int n = 0;
-  for (int i = 0; i < padded; i += W)
-    if (const uint32_t inside = at.inside[i / W]) n += compress(out + n, mask_of(inside), load(row + i));
-  store(out + n, zero());
 }
 
 void encode_tile(const Plan& plan, const Tile& tile, Encoded& out) {

@@ -1,4 +1,4 @@
-// The C interface of the CPU kernels, called through ctypes (`../cpu.py` declares the same structures).
+// The C interface of the CPU kernels, called through ctypes (`../cpu_library.py` declares the same structures).
 //
 // Conventions are those of `apmgsrn_core/encoding.py`: points are (n, 3) float32 normalised coordinates, x first; all
 // features are one flat array, a grid's block in it is [feature][z][y][x]; transforms are (m, 3, 4); weights are

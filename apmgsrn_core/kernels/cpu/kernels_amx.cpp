@@ -1,6 +1,5 @@
 #include "plan.h"
 #include "simd_avx512.h"
-#include "rows.h"
 #include "encode.h"
 #include "decoder.h"
 #include "decoder_amx.h"

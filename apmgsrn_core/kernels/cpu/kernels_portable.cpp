@@ -1,6 +1,5 @@
 #include "plan.h"
 #include "simd_portable.h"
-#include "rows.h"
 #include "encode.h"
 #include "decoder.h"
 #include "density.h"

@@ -7,6 +7,7 @@
 #include <limits>
 #include <new>
 
+#include "matrix.h"
 #include "thread_pool.h"
 
 namespace apm {
@@ -39,19 +40,16 @@ void find_bounds(const Slot& slot, const float* transforms, float (&low)[3], flo
   std::fill_n(high, 3, FAR);
   if (slot.transform < 0) return;
   const float* t = transforms + 12 * static_cast<size_t>(slot.transform);
-  double cofactor[3][3], determinant = 0.0, size = 0.0;  // of the 3 x 3 part, whose inverse takes the grid's cube here
-  for (int r = 0; r < 3; ++r)
-    for (int c = 0; c < 3; ++c) {
-      const int r1 = (r + 1) % 3, r2 = (r + 2) % 3, c1 = (c + 1) % 3, c2 = (c + 2) % 3;
-      cofactor[r][c] = static_cast<double>(t[4 * r1 + c1]) * t[4 * r2 + c2] - static_cast<double>(t[4 * r1 + c2]) * t[4 * r2 + c1];
-      if (r == 0) determinant += t[c] * cofactor[r][c];
-      size += std::fabs(cofactor[r][c]);
-    }
-  if (!(std::fabs(determinant) > 1e-12 * size)) return;  // flat or not a number: everywhere
+  double cofactor[3][3], size = 0.0;  // the inverse takes the grid's cube here
+  find_cofactors(t, cofactor);
+  const double volume = determinant(t, cofactor);
+  for (const auto& row : cofactor)
+    for (double entry : row) size += std::fabs(entry);
+  if (!(std::fabs(volume) > 1e-12 * size)) return;  // flat or not a number: everywhere
   for (int b = 0; b < 3; ++b) {
     double centre = 0.0, half = 0.0;
     for (int a = 0; a < 3; ++a) {
-      const double inverse = cofactor[a][b] / determinant;
+      const double inverse = cofactor[a][b] / volume;
       centre -= inverse * t[4 * a + 3];
       half += std::isinf(slot.reach[a]) ? FAR : std::fabs(inverse) * slot.reach[a];
     }

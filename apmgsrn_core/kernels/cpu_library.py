@@ -1,0 +1,97 @@
+"""The library of the CPU kernels: finding it, and its C interface (`cpu/interface.h`) in ctypes.
+
+It is built by CMakeLists.txt into `lib/`, under a name that holds a hash of its sources. One binary has a path for each
+instruction set; the environment variable APMGSRN_CPU=amx|avx512|avx2|portable forces one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
+from pathlib import Path
+
+from ..errors import ConfigError
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "cpu"
+
+
+class GridStructure(ctypes.Structure):
+    _fields_ = [("resolution", c_int32 * 3), ("features", c_int32), ("quadratic", c_int32), ("transform", c_int32)]
+
+
+class ModelStructure(ctypes.Structure):
+    _fields_ = [
+        ("grid_count", c_int32), ("layer_count", c_int32), ("grids", POINTER(GridStructure)), ("widths", POINTER(c_int32)),
+        ("features", c_void_p), ("transforms", c_void_p), ("weights", POINTER(c_void_p)), ("biases", POINTER(c_void_p)),
+        ("skip", c_void_p),
+    ]  # fmt: skip
+
+
+class GradientsStructure(ctypes.Structure):
+    _fields_ = [
+        ("features", c_void_p), ("transforms", c_void_p), ("weights", POINTER(c_void_p)),
+        ("biases", POINTER(c_void_p)), ("skip", c_void_p), ("points", c_void_p),
+    ]  # fmt: skip
+
+
+def source_hash() -> str:
+    """Of everything that the library is built from; the same sum as in `cpu/CMakeLists.txt`. "" without the sources."""
+    files = sorted(p for p in SOURCES.glob("*") if p.suffix in (".cpp", ".h") or p.name == "CMakeLists.txt")
+    lines = "".join(f"{p.name} {hashlib.sha256(p.read_bytes()).hexdigest()}\n" for p in files)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16] if files else ""
+
+
+@functools.cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """(the library, "") or (None, why there is none)."""
+    found = sorted((HERE / "lib").glob("libapmgsrn_cpu-*"))
+    wanted = source_hash()
+    fitting = [p for p in found if wanted in p.name]
+    if not fitting:
+        state = "of other sources" if found else "not built"
+        return None, f"the native CPU kernels are {state} (plugin/install.sh builds them where a C++ compiler is)"
+    try:
+        return _declare(ctypes.CDLL(str(fitting[0]))), ""
+    except OSError as error:
+        return None, f"the native CPU kernels cannot be loaded: {error}"
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    floats, handle, model = c_void_p, c_void_p, POINTER(ModelStructure)
+    library.apm_source_hash.restype = c_char_p
+    library.apm_paths.restype = c_char_p
+    library.apm_prepare.restype = handle
+    library.apm_prepare.argtypes = [model, c_char_p, c_int, c_int]
+    library.apm_update.argtypes = [handle, model]
+    library.apm_release.argtypes = [handle]
+    library.apm_release.restype = None
+    library.apm_values.argtypes = [handle, floats, c_int64, floats]
+    library.apm_lattice.argtypes = [handle, floats, c_int64, floats, c_int64, floats, c_int64, floats]
+    library.apm_derivatives.argtypes = [handle, floats, c_int64, floats, floats]
+    library.apm_loss.argtypes = [handle, floats, floats, floats, c_int64, POINTER(GradientsStructure), floats]
+    library.apm_pullback.argtypes = [handle, floats, floats, c_int64, POINTER(GradientsStructure)]
+    library.apm_adam.argtypes = [floats, floats, floats, floats, c_int64, c_int64, *[c_double] * 4, c_int]
+    library.apm_adam.restype = None
+    library.apm_density.argtypes = [
+        floats, c_int32, floats, floats, c_int64, c_char_p, c_int, floats, POINTER(c_double)
+    ]  # fmt: skip
+    return library
+
+
+@functools.cache
+def paths() -> tuple[str, ...]:
+    """The paths that this computer can run, best first; () without the library."""
+    library, _ = load()
+    return tuple(library.apm_paths().decode().split()) if library else ()
+
+
+def chosen_path(name: str | None = None) -> str:
+    """The path of this name, else of APMGSRN_CPU, else the best; ConfigError when it cannot be run here."""
+    wanted = name or os.environ.get("APMGSRN_CPU") or paths()[0]
+    if wanted not in paths():
+        raise ConfigError(f"APMGSRN_CPU: expected one of {', '.join(paths())} on this computer, found {wanted!r}")
+    return wanted
