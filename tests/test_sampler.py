@@ -9,7 +9,7 @@ from apmgsrn_core import Grid, TrainConfig
 from apmgsrn_core.field_data import FieldData
 from apmgsrn_core.kernels import cpu_library
 from apmgsrn_core.kernels.cpu_batch import TYPES
-from apmgsrn_core.sampler import Sampler
+from apmgsrn_core.sampler import Sampler, random_numbers
 
 
 def make(values, grid, **settings):
@@ -114,6 +114,7 @@ def test_native_batches_are_the_twins(positions, dtype, monkeypatch):
         return
     probability = generator.random(7 * 8 * 9)
     probability /= probability.sum()
+    np.testing.assert_array_equal(sampler._native.random(7, 1000, 5001), random_numbers(7, 1000, 5001))
     for picks in (None, generator.random(400)):
         unit = generator.random((1000, 3))
         arguments = picks, np.cumsum(probability), probability
@@ -122,3 +123,13 @@ def test_native_batches_are_the_twins(positions, dtype, monkeypatch):
         for a, b in zip(found, expected):
             assert a.dtype == b.dtype
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_random_numbers_are_uniform_and_continue():
+    numbers = random_numbers(3, 0, 200_000)
+    np.testing.assert_array_equal(numbers[1000:1500], random_numbers(3, 1000, 500))
+    assert 0 <= numbers.min() and numbers.max() < 1
+    counts = np.histogram(numbers, 50, (0, 1))[0]
+    assert ((counts - 4000) ** 2 / 4000).sum() < 90  # chi squared of 49 degrees: 85 at 0.1 %
+    assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.01
+    assert not np.array_equal(random_numbers(4, 0, 100), numbers[:100])

@@ -108,7 +108,7 @@ def test_holes_do_not_pull_published_grids(monkeypatch):
     values[:, :, 8:] = np.nan
     seen, step = [], DensityPlacement.step
     monkeypatch.setattr(DensityPlacement, "step", lambda self, local, error: seen.append(len(error)) or step(self, local, error))
-    result = train(values, grid, settings=tiny(placement="published", iterations=300, batch_size=400))
+    result = train(values, grid, settings=tiny(placement="published", schedule="cosine", iterations=300, batch_size=400))
     assert seen and max(seen) < 300  # about half of 400 points
     # the smoothed PSNR is that of the data, not of the holes
     assert abs(result.history["psnr"][-2] - result.history["psnr"][-1]) < 3

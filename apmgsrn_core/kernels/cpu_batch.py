@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_double, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_double, c_int32, c_int64, c_uint64, c_void_p
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class NativeBatches:
         self._library = load()[0]
         self._library.apm_draw.argtypes = [POINTER(_Array), POINTER(_Draw), *[c_void_p] * 1, c_int64, *[c_void_p] * 4, ctypes.c_int]
         self._library.apm_draw.restype = None
+        self._library.apm_random.argtypes = [c_uint64, c_uint64, c_int64, c_void_p, ctypes.c_int]
+        self._library.apm_random.restype = None
         self._values = data.values
         strides = [data.values.strides[a] for a in (2, 1, 0, 3)]
         self._array = _Array(
@@ -54,6 +56,12 @@ class NativeBatches:
         """Whether the library reads values of this type."""
         native = data.values.dtype.isnative and data.values.dtype.name in TYPES
         return native and data.components <= MOST_COMPONENTS
+
+    def random(self, seed: int, first: int, count: int) -> np.ndarray:
+        """See `sampler.random_numbers`."""
+        numbers = np.empty(count)
+        self._library.apm_random(seed, first, count, numbers.ctypes.data, thread_count())
+        return numbers
 
     def gather(self, unit: np.ndarray, picks: np.ndarray | None, cumulative, probability):
         """See `Sampler.gather`."""

@@ -30,7 +30,7 @@ double find_density_loss(const Kernels& kernels, const float* transforms, int m,
   if (n == 0) return 0.0;
   const std::vector<int32_t> order = sorted_order(points, n);
   const int tiles = static_cast<int>((n + TILE - 1) / TILE);
-  std::vector<float> coefficients(m), density(static_cast<size_t>(tiles) * TILE), target(density.size());
+  std::vector<float> coefficients(m), density(static_cast<size_t>(tiles) * TILE), target(density.size()), log_density(n), log_target(n);
   for (int g = 0; g < m; ++g) {
     double cofactor[3][3];
     find_cofactors(transforms + 12 * g, cofactor);
@@ -47,10 +47,13 @@ double find_density_loss(const Kernels& kernels, const float* transforms, int m,
   parallel(tiles, threads, [&](int t, int) {
     for (int i = t * TILE; i < std::min<int64_t>((t + 1) * TILE, n); ++i) {
       density[i] = static_cast<float>(density[i] / density_sum);
-      target[i] = std::exp(std::log(density[i] + TINY) * (mean_error / (squared_error[order[i]] + TINY)));
+      log_density[i] = std::log(density[i] + TINY);
+      log_target[i] = log_density[i] * (mean_error / (squared_error[order[i]] + TINY));
+      target[i] = std::exp(log_target[i]);
     }
   });
   const double target_sum = total(n, [&](int64_t i) { return target[i]; });
+  const float log_target_sum = static_cast<float>(std::log(target_sum));
   std::vector<double> losses(tiles);
   parallel(tiles, threads, [&](int t, int) {
     for (int i = t * TILE; i < (t + 1) * TILE; ++i) {
@@ -59,7 +62,8 @@ double find_density_loss(const Kernels& kernels, const float* transforms, int m,
         continue;
       }
       const float p = density[i] + TINY, q = static_cast<float>(target[i] / target_sum) + TINY;
-      losses[t] += q * (std::log(q) - std::log(p));
+      const float log_q = q > 1e6f * TINY ? log_target[i] - log_target_sum : std::log(q);  // where TINY does not count
+      losses[t] += q * (log_q - log_density[i]);
       density[i] = static_cast<float>(-q / (p * density_sum * n));  // slope of the loss
     }
   });

@@ -81,6 +81,10 @@ struct ApmArray {
   double minimum, span;
 };
 
+// Random numbers first, first + 1, ... of a seed, uniform in [0, 1): the upper 53 bits of splitmix64 (Steele, Lea and Flood
+// 2014, figure 14) at seed + (index + 1) * 0x9e3779b97f4a7c15.
+void apm_random(uint64_t seed, uint64_t first, int64_t count, double* numbers, int threads);
+
 // How positions in the unit cube become a batch. Readable twin: `apmgsrn_core/sampler.py`.
 struct ApmDraw {
   int32_t blocks[3];         // of the error map along x, y, z
