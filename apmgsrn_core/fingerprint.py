@@ -1,4 +1,4 @@
-"""The name of a training: equal input and settings give an equal key, on every machine. Needs no torch."""
+"""The name of a training: equal input and settings have an equal key, on every machine. Needs no torch."""
 
 from __future__ import annotations
 

@@ -49,12 +49,6 @@ class Adam:
                     config.beta_1, config.beta_2, config.epsilon,
                 )  # fmt: skip
 
-    def forget_gradients(self) -> None:
-        """Let every parameter be without a gradient."""
-        for group in self.groups:
-            for parameter in group.parameters:
-                parameter.grad = None
-
 
 def adam_step(values, gradient, mean, square, step: int, rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
     """One step in place, readable: tensors of one shape; `step` counts from 1."""

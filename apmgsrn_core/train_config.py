@@ -50,8 +50,8 @@ class TrainConfig:
             within 5 steps).
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
-        precision: "full": fp32; "fast" (what "auto" stands for in training): half precision in the decoder's products
-            where the device is faster with it.
+        precision: "full": fp32 (published); "fast": half precision in the decoder's products where the device is faster
+            with it; "auto": the latter but for the published placement.
         density_window, density_tolerance: The published convergence test: mean density loss of the last window
             against the one before, relative slope below the tolerance.
 
@@ -125,7 +125,7 @@ class TrainConfig:
         moving = published or (self.placement == "kdtree" and self.transform_gradient in (None, True))
         rate = self.learning_rate or (0.01 if published else 0.02)
         automatic = {
-            "iterations": 10_000 if published else automatic_iterations(grid, self.quality),
+            "iterations": round(10_000 * QUALITIES[self.quality]) if published else automatic_iterations(grid, self.quality),
             "batch_size": 100_000 if published else 5_000,
             "schedule": "plateau" if published else "cosine",
             "positions": "continuous" if published else "values",
@@ -135,7 +135,7 @@ class TrainConfig:
             "transform_learning_rate": (0.05 if published else 0.25) * rate if moving else 0.0,
             "transform_start": 0.05 if published else 0.0125,
             "transform_stop": 0.8 if published else 0.97,
-            "precision": "fast",
+            "precision": "full" if published else "fast",
         }
         words = {  # None in the others
             "iterations": 0, "batch_size": 0, "learning_rate": 0, "schedule": "auto", "positions": "auto",

@@ -73,11 +73,11 @@ class HostStep:
 
 
 class DeviceStep:
-    """The same without waiting for the GPU in a step; the published placement, which reads its loss in each step, stays
-    with `HostStep`."""
+    """The same without waiting for the GPU in a step; the published placement and schedule, which read the loss of each
+    step, stay with `HostStep`."""
 
     settled = True
-    last_loss = math.nan  # stays on the device; only the published schedule asks for it
+    last_loss = math.nan  # stays on the device
 
     def __init__(self, network, config: TrainConfig):
         self._step = GraphStep(network, kernel_for(network, config.precision), config)
@@ -90,7 +90,7 @@ class DeviceStep:
 
 def stays_on_device(device: torch.device, config: TrainConfig) -> bool:
     """Whether a training runs without waiting for its device."""
-    return device.type == "cuda" and config.placement != "published"
+    return device.type == "cuda" and config.placement != "published" and config.schedule == "cosine"
 
 
 def make_step(network, config: TrainConfig) -> HostStep | DeviceStep:

@@ -154,8 +154,9 @@ class NeuralVolume:
         sample = self._sample_turned if axes is None else self._sample_aligned
         for slab in _slabs(region.shape_zyx):
             result[slab] = _to_type(sample(slab, region, grid, axes, info, columns), kind).reshape(result[slab].shape)
-            done = (slab[0].start * region.shape_zyx[1] + slab[1].stop) / (region.shape_zyx[0] * region.shape_zyx[1])
-            if on_progress is not None and on_progress(min(done, 1.0)) is False:
+            depth, height, _ = region.shape_zyx
+            done = ((slab[0].stop - 1) * height + slab[1].stop) / (depth * height)
+            if on_progress is not None and on_progress(done) is False:
                 raise ApmgsrnError("sampling was stopped")
         return result[..., 0] if info.components == 1 else result
 

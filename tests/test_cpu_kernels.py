@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apmgsrn_core import ConfigError, LatticeConfig, ModelConfig
+from apmgsrn_core import ConfigError, Grid, LatticeConfig, ModelConfig, TrainConfig
 from apmgsrn_core.kernels import choose, cpu, cpu_library
 from apmgsrn_core.kernels.readable import TorchKernel
 from apmgsrn_core.kernels.threads import share_of_cores
+from apmgsrn_core.kernels.torch_tiles import TiledTorchKernel
 from apmgsrn_core.model import Network
 from apmgsrn_core.optimizer import adam_step
+from apmgsrn_core.training_step import stays_on_device
 
 pytestmark = pytest.mark.skipif(cpu_library.load()[0] is None, reason=cpu_library.load()[1] or "built")
 
@@ -194,17 +197,36 @@ def test_bf16_stays_above_its_noise_floor(layers, width, seed):
     assert float((fast - exact).square().mean().sqrt()) < 1e-2 * float(exact.abs().max())
 
 
-def test_vectors_of_gradients_follow_the_points():
-    """`pullback` gives d(sum of slopes * values) / d points and parameters."""
-    config = ModelConfig(number_of_grids=3, grid_resolution=(4, 4, 4), output_components=2)
-    network, points = random_network(config, 2), random_points(300, 2, 0.9).requires_grad_(True)
-    slopes = torch.randn(300, 2, generator=torch.Generator().manual_seed(3))
-    network.zero_grad()
-    (network(points, transform_gradient=True) * slopes).sum().backward()
-    found = native(None).pullback(network, points.detach(), slopes)
-    assert_close(found["points"], points.grad, 1e-4)
-    for name, parameter in network.named_parameters():
-        assert_close(found[name], parameter.grad, 1e-4)
+def test_a_trained_network_is_taken_up_when_it_is_frozen():
+    """The kernel's own Adam writes past torch, whose versions do not show it."""
+    network, points = random_network(ModelConfig(number_of_grids=3, output_components=1), 0), random_points(300, 0)
+    kernel = native(None)
+    kernel.backward(network, points, torch.ones(300, 1), torch.ones(300, 1), False)
+    moments = torch.zeros_like(network.features), torch.zeros_like(network.features)
+    kernel.adam(network.features.detach(), network.features.grad, *moments, 1, 0.1, 0.9, 0.99, 1e-14)
+    network.requires_grad_(False)
+    assert_close(kernel.values(network, points), TWIN.values(network, points), 1e-5, floor=0.1)
+
+
+def test_threads_of_the_program_may_call_together():
+    network, points = random_network(ModelConfig(number_of_grids=5, output_components=1), 0), random_points(20000, 0)
+    network.requires_grad_(False)
+    kernel = native(None)
+    expected = kernel.values(network, points)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: kernel.values(network, points), range(20)):
+            assert torch.equal(found, expected)
+
+
+def test_a_forked_child_computes():
+    network, points = random_network(ModelConfig(number_of_grids=5, output_components=1), 0), random_points(2000, 0)
+    network.requires_grad_(False)
+    kernel = native(None)
+    expected = kernel.values(network, points)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(kernel.values(network, points), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @given(count=st.sampled_from([1, 7, 20000]), step=st.integers(1, 500), seed=st.integers(0, 100))
@@ -269,6 +291,18 @@ def test_a_library_of_other_sources_is_not_loaded(monkeypatch, tmp_path):
 @pytest.mark.parametrize("ranks, mine, everything, expected", [(1, 2, 2, 2), (2, 2, 2, 1), (4, 2, 2, 1), (2, 1, 2, 1), (2, 8, 16, 8), (4, 16, 16, 4)])
 def test_ranks_share_the_cores(monkeypatch, ranks, mine, everything, expected):
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(ranks))
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(mine)))
-    monkeypatch.setattr("os.cpu_count", lambda: everything)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(everything if pid else mine)))
     assert share_of_cores.__wrapped__() == expected
+
+
+def test_a_gpu_without_triton_computes_with_plain_torch():
+    """The sorted kernel is for a CPU: it would wait for the device."""
+    assert type(choose(torch.device("cuda"), force="torch")) is TorchKernel
+    assert type(choose(CPU, force="torch")) is TiledTorchKernel
+
+
+def test_only_what_reads_no_loss_stays_on_a_gpu():
+    grid = Grid((9, 9, 9))
+    on_gpu = [stays_on_device(torch.device("cuda"), TrainConfig(**s).resolved(grid)) for s in (
+        {}, {"placement": "published"}, {"schedule": "plateau"}, {"placement": "published", "schedule": "cosine"})]  # fmt: skip
+    assert on_gpu == [True, False, False, False]

@@ -46,7 +46,7 @@ def plain_loop(network, kernel, config, directs, device="cpu"):
     optimizer = Adam(groups, config, kernel)
     schedule, mean = CosineSchedule(optimizer, config), RunningMean()
     for i, (batch, direct) in enumerate(zip(batches(len(directs), device), directs)):
-        optimizer.forget_gradients()
+        network.zero_grad()
         loss, _ = kernel.loss(network, batch.points, batch.targets, batch.weights, direct)
         loss.backward()
         optimizer.step()

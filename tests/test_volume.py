@@ -147,6 +147,9 @@ def test_wrong_questions_are_named(volumes):
 
 
 def test_progress_and_stop(volumes, monkeypatch):
+    shares = []
+    volumes["points"].sample_region(on_progress=shares.append)
+    assert shares == [1.0]
     monkeypatch.setattr("apmgsrn_core.volume.CHUNK", 1000)
     shares = []
     volumes["points"].sample_region(grid=volumes["points"].grid.scaled(5), on_progress=shares.append)

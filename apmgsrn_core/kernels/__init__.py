@@ -1,7 +1,8 @@
 """Which code evaluates a network: one door.
 
 On the CPU the native library (`cpu.py`) when it is built, on a GPU the Triton kernels (`triton.py`) when triton is
-there, torch otherwise (`torch_tiles.py`; `readable.py` is the twin of them all). The environment variable APMGSRN_KERNELS=torch|native forces one.
+there, torch otherwise (`torch_tiles.py`; `readable.py` is the twin of them all). The environment variable
+APMGSRN_KERNELS=torch|native forces one: torch, or what is written for the device.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import torch
 
 from ..errors import ConfigError
+from .readable import TorchKernel
 from .torch_tiles import TiledTorchKernel
 
 logger = logging.getLogger(__name__)
@@ -42,30 +44,36 @@ def choose(device: torch.device, precision: str = "full", force: str | None = No
     if precision not in PRECISIONS:
         raise ConfigError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
     if force == "torch":
-        return TiledTorchKernel()
+        return _in_torch(device)
     kernel, why = _native(device.type, precision, path or os.environ.get("APMGSRN_CPU") or None)
     if kernel is None and force == "native":
         raise ConfigError(f"APMGSRN_KERNELS=native: {why}")
-    return kernel or TiledTorchKernel()
+    return kernel or _in_torch(device)
 
 
 def kernel_for(network, precision: str = "full"):
     """The kernel for a network: `choose`, or torch for a shape that the chosen one cannot do."""
     kernel = choose(network.features.device, precision)
-    return TiledTorchKernel() if kernel.supports(network) else kernel
+    return _in_torch(network.features.device) if kernel.supports(network) else kernel
+
+
+def _in_torch(device: torch.device) -> TorchKernel:
+    """Sorting points pays on a CPU only, and it waits for the device."""
+    return TiledTorchKernel() if device.type == "cpu" else TorchKernel()
 
 
 def native_batches(data, blocks, continuous: bool):
     """What gathers the batches of a FieldData natively (`cpu_batch.NativeBatches`); None where readable code does it."""
     from .cpu_batch import NativeBatches
+    from .cpu_library import load
 
-    native = choose(torch.device("cpu")).name != TiledTorchKernel.name
-    return NativeBatches(data, blocks, continuous) if native and NativeBatches.supports(data) else None
+    there = load()[0] is not None and os.environ.get("APMGSRN_KERNELS") != "torch"
+    return NativeBatches(data, blocks, continuous) if there and NativeBatches.supports(data) else None
 
 
 @functools.cache
 def _native(device_type: str, precision: str, path: str | None):
-    """(a kernel, "") or (None, why there is none); said once in the log."""
+    """(a kernel, "") or (None, why there is none)."""
     if device_type == "cpu":
         from .cpu import NativeKernel
         from .cpu_library import load
@@ -80,5 +88,11 @@ def _native(device_type: str, precision: str, path: str | None):
             return TritonKernel(precision), ""
         except ImportError as error:
             why = f"triton cannot be imported: {error}"
-    logger.warning("%s; computing with torch, several times slower", why)
+    _say(f"{why}; computing with torch, several times slower")
     return None, why
+
+
+@functools.cache
+def _say(line: str) -> None:
+    """Each line once."""
+    logger.warning(line)

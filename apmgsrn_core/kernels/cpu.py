@@ -75,7 +75,6 @@ class _Prepared:
             _check(self.library.apm_update(self.handle, self.shape.point(network)))
             self.stamp = stamp
 
-
     def _stamp(self) -> tuple:
         return tuple((p.data_ptr(), p._version) for _, p in self.parameters)
 
@@ -112,6 +111,7 @@ class NativeKernel:
         self.path = chosen_path(path)
         self.name = f"native {'avx512' if self.path == 'amx' and not self.fast else self.path}"
         self._prepared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self._exact = NativeKernel("full", path) if self.fast else self
 
     def supports(self, network) -> str:
         """ "" when this network can be evaluated, else why not."""
@@ -150,7 +150,7 @@ class NativeKernel:
     def derivatives(self, network, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, 3) -> (n, outputs) and (n, outputs, 3) d value / d point."""
         if self.fast:  # the sign of a hidden neuron turns with the rounding, and with it the slope
-            return NativeKernel("full", self.path).derivatives(network, points)
+            return self._exact.derivatives(network, points)
         prepared, points = self._prepare(network), points.detach().contiguous()
         values = points.new_empty(len(points), network.layers[-1].out_features)
         slopes = points.new_empty(*values.shape, 3)
@@ -170,21 +170,13 @@ class NativeKernel:
         squared_error = points.new_empty(len(points))
         numbers = _address(points), _address(targets), _address(weights), len(points)
         _check(self.library.apm_loss(prepared.handle, *numbers, arguments, _address(squared_error)))
+        prepared.stamp = None  # a step follows, of which the tensors' versions may say nothing
         return squared_error
 
     def adam(self, values, gradient, mean, square, step: int, rate: float, beta_1: float, beta_2: float, epsilon: float):
         """One step of Adam in place, see `optimizer.adam_step`."""
         addresses = (_address(t) for t in (values, gradient, mean, square))
         self.library.apm_adam(*addresses, values.numel(), step, rate, beta_1, beta_2, epsilon, thread_count())
-
-    def pullback(self, network, points: torch.Tensor, value_slopes: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Gradients of sum(value_slopes * values) by name, "points" among them."""
-        prepared, points, slopes = self._prepare(network), points.contiguous(), value_slopes.contiguous()
-        gradients, arguments = _gradient_buffers(network, True)
-        gradients["points"] = torch.empty_like(points)
-        arguments.points = _address(gradients["points"])
-        _check(self.library.apm_pullback(prepared.handle, _address(points), _address(slopes), len(points), arguments))
-        return gradients
 
     def density_loss(self, transforms, points: torch.Tensor, squared_error: torch.Tensor) -> torch.Tensor:
         """The published density loss, connected to autograd."""
@@ -212,7 +204,7 @@ def _gradient_arguments(network, gradients: dict) -> GradientsStructure:
     layers = range(len(network.layers))
     weights = (c_void_p * len(layers))(*(address(f"layers.{l}.weight") for l in layers))
     biases = (c_void_p * len(layers))(*(address(f"layers.{l}.bias") for l in layers))
-    return GradientsStructure(address("features"), address("transforms"), weights, biases, address("skip.weight"), None)
+    return GradientsStructure(address("features"), address("transforms"), weights, biases, address("skip.weight"))
 
 
 class _Loss(torch.autograd.Function):
@@ -230,6 +222,7 @@ class _Loss(torch.autograd.Function):
                 _address(squared_error),
             )
         )  # fmt: skip
+        prepared.stamp = None
         names = [name for name, _ in network.named_parameters()]
         ctx.gradients = [gradients.get(name) for name in names]
         ctx.mark_non_differentiable(squared_error)

@@ -34,15 +34,15 @@ class ModelStructure(ctypes.Structure):
 class GradientsStructure(ctypes.Structure):
     _fields_ = [
         ("features", c_void_p), ("transforms", c_void_p), ("weights", POINTER(c_void_p)),
-        ("biases", POINTER(c_void_p)), ("skip", c_void_p), ("points", c_void_p),
+        ("biases", POINTER(c_void_p)), ("skip", c_void_p),
     ]  # fmt: skip
 
 
 def source_hash() -> str:
-    """Of everything that the library is built from; the same sum as in `cpu/CMakeLists.txt`. "" without the sources."""
+    """Of everything that the library is built from; the same sum as in `cpu/CMakeLists.txt`."""
     files = sorted(p for p in SOURCES.glob("*") if p.suffix in (".cpp", ".h") or p.name == "CMakeLists.txt")
     lines = "".join(f"{p.name} {hashlib.sha256(p.read_bytes()).hexdigest()}\n" for p in files)
-    return hashlib.sha256(lines.encode()).hexdigest()[:16] if files else ""
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
 @functools.cache
@@ -50,12 +50,15 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     """(the library, "") or (None, why there is none)."""
     found = sorted((HERE / "lib").glob("libapmgsrn_cpu-*"))
     wanted = source_hash()
-    fitting = [p for p in found if wanted in p.name]
+    fitting = [p for p in found if p.stem.endswith("-" + wanted)]
     if not fitting:
         state = "of other sources" if found else "not built"
         return None, f"the native CPU kernels are {state} (plugin/install.sh builds them where a C++ compiler is)"
     try:
-        return _declare(ctypes.CDLL(str(fitting[0]))), ""
+        library = _declare(ctypes.CDLL(str(fitting[0])))
+        if library.apm_source_hash().decode() != wanted:
+            return None, f"{fitting[0].name} was built of other sources"
+        return library, ""
     except OSError as error:
         return None, f"the native CPU kernels cannot be loaded: {error}"
 
@@ -73,7 +76,6 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.apm_lattice.argtypes = [handle, floats, c_int64, floats, c_int64, floats, c_int64, floats]
     library.apm_derivatives.argtypes = [handle, floats, c_int64, floats, floats]
     library.apm_loss.argtypes = [handle, floats, floats, floats, c_int64, POINTER(GradientsStructure), floats]
-    library.apm_pullback.argtypes = [handle, floats, floats, c_int64, POINTER(GradientsStructure)]
     library.apm_adam.argtypes = [floats, floats, floats, floats, c_int64, c_int64, *[c_double] * 4, c_int]
     library.apm_adam.restype = None
     library.apm_density.argtypes = [

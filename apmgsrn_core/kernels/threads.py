@@ -7,7 +7,7 @@ import os
 
 import torch
 
-LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
+LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
 
 
 def thread_count() -> int:
@@ -17,16 +17,17 @@ def thread_count() -> int:
 
 @functools.cache
 def share_of_cores() -> int:
-    """Cores that this process may run on, divided by the ranks of this computer that share them.
+    """Cores that this process may run on, divided by the ranks of this computer that share them; looked at once.
 
-    Ranks that are pinned to cores of their own share nothing; ranks without a pin share all cores. In between, as with a
-    pin to a socket, each core is taken to serve as many ranks as the average.
+    Ranks that are pinned to cores of their own share nothing; ranks without a pin share all cores, which are those of the
+    process that started them. In between, as with a pin to a socket, each core is taken to serve as many ranks as the
+    average.
     """
-    everything = os.cpu_count() or 1
     try:
         mine = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        mine = everything
+        everything = max(mine, len(os.sched_getaffinity(os.getppid())))
+    except (AttributeError, OSError):  # not Linux, or the parent has ended
+        mine = everything = os.cpu_count() or 1
     word = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "1")
     ranks = int(word) if word.isdigit() else 1
     sharing = max(1, round(ranks * mine / everything))

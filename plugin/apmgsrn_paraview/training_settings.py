@@ -14,13 +14,14 @@ ARCHITECTURE = (
     "number_of_grids", "features_per_grid", "grid_resolution", "interpolation",
     "hidden_layers", "hidden_width", "bias", "linear_skip",
 )  # fmt: skip
+PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:])  # saved states hold their places: only add at the end
 TRAINING = ("quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate")
 
 
 class TrainingSettings(Proxy):
     """The properties of `TrainNeuralVolume`; the fields in ARCHITECTURE act for the preset "custom" only."""
 
-    SetPreset = setting("preset", "small", (*PRESETS, "custom"))
+    SetPreset = setting("preset", "small", PRESET_WORDS)
     SetNumberOfGrids = setting("number_of_grids", MODEL.number_of_grids)
     SetFeaturesPerGrid = setting("features_per_grid", MODEL.features_per_grid)
     SetGridResolution = setting("grid_resolution", MODEL.grid_resolution)

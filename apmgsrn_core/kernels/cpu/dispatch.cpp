@@ -6,7 +6,7 @@
 
 #include "passes.h"
 
-#ifdef APM_X86
+#ifdef APM_AVX2
 #include <cpuid.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -21,14 +21,14 @@
 namespace apm {
 namespace {
 
-#ifdef APM_X86
+#ifdef APM_AVX2
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-bool has_avx512() {
+[[maybe_unused]] bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
 // The processor has tiles and bf16, and the system lets this process use them.
-bool has_amx() {
+[[maybe_unused]] bool has_amx() {
 #if defined(__linux__) && defined(SYS_arch_prctl)
   unsigned a, b, c, d, most = __get_cpuid_max(0, nullptr);
   if (!has_avx512() || most < 7) return false;
@@ -53,10 +53,14 @@ struct Path {
 std::string found_paths;
 int find_paths(Path (&paths)[4]) {
   int count = 0;
-#ifdef APM_X86
+#ifdef APM_AVX2
   __builtin_cpu_init();
+#ifdef APM_AMX
   if (has_amx()) paths[count++] = {&avx512_kernels, &amx_kernels, "amx"};
+#endif
+#ifdef APM_AVX512
   if (has_avx512()) paths[count++] = {&avx512_kernels, &avx512_kernels, "avx512"};
+#endif
   if (has_avx2()) paths[count++] = {&avx2_kernels, &avx2_kernels, "avx2"};
 #endif
   paths[count++] = {&portable_kernels, &portable_kernels, "portable"};
@@ -134,20 +138,7 @@ int apm_derivatives(void* prepared, const float* points, int64_t n, float* value
 int apm_loss(void* prepared, const float* points, const float* targets, const float* weights, int64_t n,
              const ApmGradients* gradients, float* squared_error) {
   return in_turn(prepared, [&](Prepared& p) {
-    Objective objective;
-    objective.targets = targets;
-    objective.weights = weights;
-    objective.squared_error = squared_error;
-    find_gradients(p, points, n, objective, *gradients);
-  });
-}
-
-int apm_pullback(void* prepared, const float* points, const float* value_slopes, int64_t n,
-                 const ApmGradients* gradients) {
-  return in_turn(prepared, [&](Prepared& p) {
-    Objective objective;
-    objective.value_slopes = value_slopes;
-    find_gradients(p, points, n, objective, *gradients);
+    find_gradients(p, points, n, {targets, weights, squared_error}, *gradients);
   });
 }
 

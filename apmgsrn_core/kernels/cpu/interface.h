@@ -35,7 +35,6 @@ struct ApmGradients {
   float* const* weights;
   float* const* biases;
   float* skip;
-  float* points;  // (n, 3)
 };
 
 const char* apm_source_hash();
@@ -60,9 +59,6 @@ int apm_derivatives(void* prepared, const float* points, int64_t n, float* value
 // Gradients of sum over points of weight / n * squared error, the squared error (n,) being a mean over outputs.
 int apm_loss(void* prepared, const float* points, const float* targets, const float* weights, int64_t n,
              const ApmGradients* gradients, float* squared_error);
-// Gradients of sum over points and outputs of value_slopes * value.
-int apm_pullback(void* prepared, const float* points, const float* value_slopes, int64_t n,
-                 const ApmGradients* gradients);
 // The published density loss and its gradient with respect to `transforms` (m, 3, 4).
 int apm_density(const float* transforms, int32_t m, const float* points, const float* squared_error, int64_t n,
                 const char* path, int threads, float* transform_gradient, double* loss);

@@ -9,12 +9,11 @@ void find_values(Prepared& model, const float* points, int64_t n, float* values)
 void find_lattice(Prepared& model, const float* const (&axes)[3], const int64_t (&size)[3], float* values);
 void find_derivatives(Prepared& model, const float* points, int64_t n, float* values, float* slopes);
 
-// What a training pass follows: a squared error against targets, or given slopes of the values.
+// What a training pass follows, and where it leaves the squared errors.
 struct Objective {
-  const float* targets = nullptr;  // (n, outputs)
-  const float* weights = nullptr;  // (n,)
-  float* squared_error = nullptr;  // (n,)
-  const float* value_slopes = nullptr;  // (n, outputs), instead of the three above
+  const float* targets;  // (n, outputs)
+  const float* weights;  // (n,)
+  float* squared_error;  // (n,)
 };
 void find_gradients(Prepared& model, const float* points, int64_t n, const Objective& objective,
                     const ApmGradients& gradients);

@@ -102,8 +102,6 @@ struct Kernels {
 size_t half_scratch_bytes(const Plan& plan);
 
 extern const Kernels portable_kernels;
-#ifdef APM_X86
-extern const Kernels avx2_kernels, avx512_kernels, amx_kernels;
-#endif
+extern const Kernels avx2_kernels, avx512_kernels, amx_kernels;  // where the compiler knows them
 
 }  // namespace apm

@@ -227,7 +227,7 @@ size_t half_scratch_bytes(const Plan& plan) {
 }
 
 Workspace::Workspace(const Plan& plan) {
-  size_t floats = 2 * up(plan.columns, 16) * TILE + 2 * up(plan.widest, 16) * TILE + up(plan.outputs, 16) * TILE;
+  size_t floats = 2 * up(plan.columns, 16) * TILE + 2 * up(plan.widest, 16) * TILE + 2 * up(plan.outputs, 16) * TILE;
   for (int l = 0; l < plan.layer_count; ++l) floats += up(plan.layers[l].out, 16) * TILE;
   floats_ = Buffer<float>(floats);
   numbers_ = Buffer<int32_t>(plan.columns + plan.slot_count);
@@ -242,6 +242,7 @@ Workspace::Workspace(const Plan& plan) {
   for (float*& hidden_slopes : scratch.slopes) hidden_slopes = take(plan.widest);
   for (int l = 0; l < plan.layer_count; ++l) scratch.hidden[l] = take(plan.layers[l].out);
   values = take(plan.outputs);
+  value_slopes = take(plan.outputs);
   scratch.encoded.columns = numbers_.data();
   scratch.encoded.row = numbers_.data() + plan.columns;
   if (plan.fast) {

@@ -78,7 +78,8 @@ class Workspace {
   explicit Workspace(const Plan& plan);
   Scratch scratch{};
   Tile tile;
-  float* values;  // [output][TILE]
+  float* values;        // [output][TILE]
+  float* value_slopes;  // [output][TILE]
   float* slopes;  // [column][TILE], for `scratch.encoded_slopes` where they are not kept elsewhere
 
  private:

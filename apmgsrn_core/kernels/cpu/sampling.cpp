@@ -74,16 +74,16 @@ void find_derivatives(Prepared& model, const float* points, int64_t n, float* va
     fill_tile(desk.tile, points, order.data(), first, n);
     tile_values(model, desk, true);
     scratch.encoded_slopes = desk.slopes;
-    std::vector<float> one(static_cast<size_t>(plan.outputs) * TILE), sums(3 * TILE);
+    float sums[3 * TILE];
     for (int o = 0; o < plan.outputs; ++o) {
-      std::fill(one.begin(), one.end(), 0.0f);
-      std::fill_n(one.begin() + static_cast<size_t>(o) * TILE, desk.tile.count, 1.0f);
-      std::fill(sums.begin(), sums.end(), 0.0f);
-      model.kernels.decode_backward(plan, scratch, one.data(), nullptr);
+      std::fill_n(desk.value_slopes, static_cast<size_t>(plan.outputs) * TILE, 0.0f);
+      std::fill_n(desk.value_slopes + static_cast<size_t>(o) * TILE, desk.tile.count, 1.0f);
+      std::fill_n(sums, 3 * TILE, 0.0f);
+      model.kernels.decode_backward(plan, scratch, desk.value_slopes, nullptr);
       for (int s = 0; s < plan.slot_count; ++s)
         if (const int row = scratch.encoded.row[s]; row >= 0)
           model.kernels.slot_backward(plan, plan.slots[s], desk.tile, scratch.encoded_slopes + static_cast<size_t>(row) * TILE,
-                                      {nullptr, nullptr, sums.data()});
+                                      {nullptr, nullptr, sums});
       for (int i = 0; i < desk.tile.count; ++i) {
         const int64_t at = static_cast<int64_t>(order[first + i]) * plan.outputs + o;
         values[at] = desk.values[static_cast<size_t>(o) * TILE + i];

@@ -15,7 +15,8 @@ namespace {
 
 constexpr int CHUNKS = 16;             // of a block: the decoder's sums
 constexpr size_t BLOCK_FLOATS = 1 << 22;  // of encoded slopes that are kept
-constexpr int PIECES = 16;             // a model of few grids cuts each into so many at least, together
+constexpr int PIECES = 16;  // a model of few grids cuts the points of each into so many pieces, together,
+constexpr size_t PIECE_FLOATS = 1 << 24;  // as far as their sums fit into this
 
 struct KeptTile {
   Tile tile;
@@ -33,13 +34,13 @@ class Pass {
     chunk_tiles_ = (block_tiles_ + CHUNKS - 1) / CHUNKS;
     kept_.resize(block_tiles_);
     for (KeptTile& kept : kept_) kept.row.resize(plan_.slot_count);
-    pieces_ = std::max(1, PIECES / std::max(plan_.slot_count, 1));
+    const size_t affordable = PIECE_FLOATS / std::max<size_t>(model.packed_floats, 1);
+    pieces_ = static_cast<int>(std::clamp<size_t>(PIECES / std::max(plan_.slot_count, 1), 1, std::max<size_t>(affordable, 1)));
     chunk_count_ = std::max(1, (std::min<int>(block_tiles_, static_cast<int>(tiles)) + chunk_tiles_ - 1) / chunk_tiles_);
     prepare_memory(tile_floats);
   }
 
   void run() {
-    if (wanted_.points) std::fill_n(wanted_.points, 3 * n_, 0.0f);
     const int64_t tiles = (n_ + TILE - 1) / TILE;
     for (int64_t block = 0; block < tiles; block += block_tiles_) {
       const int count = static_cast<int>(std::min<int64_t>(block_tiles_, tiles - block));
@@ -86,7 +87,6 @@ class Pass {
     follow(order_.data() + first, kept.tile.count, values);
     model_.kernels.decode_backward(plan_, scratch, values, wanted_.weights ? &memory_.chunks[chunk]->sums : nullptr);
     std::memcpy(kept.row.data(), scratch.encoded.row, sizeof(int32_t) * plan_.slot_count);
-    if (wanted_.points) add_points(kept, order_.data() + first, slopes_of(t));
   }
 
   // Values of a tile, in place, to the objective's slopes.
@@ -102,26 +102,12 @@ class Pass {
       float squares = 0.0f;
       for (int o = 0; o < outputs; ++o) {
         float& value = values[static_cast<size_t>(o) * TILE + i];
-        if (objective_.value_slopes) {
-          value = objective_.value_slopes[p * outputs + o];
-          continue;
-        }
         const float difference = value - objective_.targets[p * outputs + o];
         squares += difference * difference;
         value = difference * factor * objective_.weights[p];
       }
-      if (objective_.squared_error) objective_.squared_error[p] = squares / static_cast<float>(outputs);
+      objective_.squared_error[p] = squares / static_cast<float>(outputs);
     }
-  }
-
-  void add_points(const KeptTile& kept, const int32_t* order, const float* slopes) {
-    float sums[3 * TILE] = {};
-    for (int s = 0; s < plan_.slot_count; ++s)
-      if (kept.row[s] >= 0)
-        model_.kernels.slot_backward(plan_, plan_.slots[s], kept.tile, slopes + static_cast<size_t>(kept.row[s]) * TILE,
-                                     {nullptr, nullptr, sums});
-    for (int i = 0; i < kept.tile.count; ++i)
-      for (int a = 0; a < 3; ++a) wanted_.points[3 * static_cast<int64_t>(order[i]) + a] = sums[a * TILE + i];
   }
 
   // The tiles of one piece of the block, into one grid.
