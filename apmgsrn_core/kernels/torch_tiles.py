@@ -11,7 +11,7 @@ from ..encoding import density_loss, to_local
 from .readable import TorchKernel
 
 POINTS_IN_CELL = 512  # of the sorting grid, about
-LEAST_TILE, MOST_TILES = 512, 64
+LEAST_TILE, MOST_TILES = 512, 16
 DENSITY_REACH = 1.35  # local coordinate beyond which exp(-u^20 / 2) is below 1e-87
 
 

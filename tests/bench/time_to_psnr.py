@@ -8,8 +8,8 @@ packing. PSNR is that of the stored model at every value of the volume.
 
 The published training is measured in milliseconds a step, in this run, by a few steps of the reference without and with
 the density loss; its whole time is that of `--published-length` steps, of which those from its 501 to 80 % have it.
-They are taken with the grids where our published mode has moved them, or without that run where our last training has
-them (placed grids, on which it is faster than at its own start). Its quality is `--late-psnr`, where that is known, or
+They are taken with the grids where our published mode has moved them, or without that run where our k-d tree places them
+(on which it is faster than at its own start). Its quality is `--late-psnr`, where that is known, or
 comes from our own published mode (`--published-iterations`), the same steps but faster: PSNR about every 250 steps of
 the last fifth, worst, median and best, as it swings there. `--reference-iterations` trains the reference itself.
 
@@ -57,8 +57,8 @@ def arguments():
     return made.parse_args()
 
 
-def our_curve(volume: Volume, options) -> tuple[list[dict], Network]:
-    """(a row for each length of our training, the network of the last)."""
+def our_curve(volume: Volume, options) -> list[dict]:
+    """A row for each length of our training."""
     rows = []
     for iterations in options.iterations:
         config = TrainConfig(**{"iterations": iterations, "seed": options.seed, **settings(options.set)})
@@ -70,7 +70,17 @@ def our_curve(volume: Volume, options) -> tuple[list[dict], Network]:
         quality = psnr(volume.values, result.volume.reconstruct())
         rows.append({"volume": volume.name, "training": "ours, default", "iterations": iterations})
         rows[-1].update({"seconds": round(seconds, 2), "psnr": round(quality, 2), "bytes": len(result.model)})
-    return rows, result.volume.networks[0]
+    return rows
+
+
+def placed_network(volume: Volume, placement: str, seed: int, device: str) -> Network:
+    """The published shape, placed."""
+    data, generator = FieldData(volume.values, volume.grid), torch.Generator().manual_seed(seed)
+    model = ModelConfig(output_components=1)
+    network = Network(model, generator)
+    with torch.no_grad():
+        network.transforms.copy_(start_transforms(data, model, TrainConfig(placement=placement), generator))
+    return network.to(device)
 
 
 def published_snapshots(volume: Volume, options) -> tuple[list[tuple[int, float]], Network]:
@@ -79,13 +89,9 @@ def published_snapshots(volume: Volume, options) -> tuple[list[tuple[int, float]
     Our loop reports by the clock, so that a snapshot is the first report after its step.
     """
     steps = options.published_iterations
+    network = placed_network(volume, "published", options.seed, options.device)
     data, generator = FieldData(volume.values, volume.grid), torch.Generator().manual_seed(options.seed)
     config = TrainConfig(placement="published", iterations=steps, seed=options.seed).resolved(volume.grid)
-    model = ModelConfig(output_components=1)
-    network = Network(model, generator)
-    with torch.no_grad():
-        network.transforms.copy_(start_transforms(data, model, config, generator))
-    network.to(options.device)
     kernel = kernel_for(network)
     due, taken = [steps - steps // 5], []
 
@@ -158,7 +164,8 @@ def comparison_row(curve: list[dict], published: dict, late: float) -> dict:
 
 def measure(volume: Volume, options) -> list[dict]:
     """The rows of one volume: curve, levels, published quality, reference, comparison."""
-    curve, network = our_curve(volume, options)
+    curve = our_curve(volume, options)
+    network = placed_network(volume, "kdtree", options.seed, options.device)
     rows = curve + level_rows(curve, options.levels)
     late = options.late_psnr
     if options.published_iterations:
