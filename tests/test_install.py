@@ -15,7 +15,7 @@ needs_pvpython = pytest.mark.skipif(not shutil.which("pvpython"), reason="pvpyth
 needs_cmake = pytest.mark.skipif(not shutil.which("cmake"), reason="cmake not found")
 
 
-OWN = ("PYTHONPATH", "PV_PLUGIN_CONFIG_FILE", "PYTEST_ADDOPTS", "APMGSRN_KERNELS")
+OWN = ("PYTHONPATH", "PV_PLUGIN_CONFIG_FILE", "PYTEST_ADDOPTS", "APMGSRN_KERNELS", "CC", "CXX")
 
 
 def run(*command, cwd=None, seconds=120, **environment):
@@ -86,7 +86,8 @@ def test_env_says_what_to_type_without_venv(checkout):
 @pytest.mark.skipif(not (ROOT / ".venv" / ".installed-tests").exists(), reason="plugin/install.sh tests was not run")
 @pytest.mark.parametrize("arguments", [[], ["tests"]], ids=["use", "tests"])
 def test_a_second_installation_does_nothing(arguments):
-    result = run("bash", ROOT / "plugin/install.sh", *arguments, seconds=20)
+    same = {name: os.environ[name] for name in ("CC", "CXX") if name in os.environ}  # those of the first
+    result = run("bash", ROOT / "plugin/install.sh", *arguments, seconds=20, **same)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
