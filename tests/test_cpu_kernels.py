@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import ConfigError, Grid, LatticeConfig, ModelConfig, TrainConfig
+from apmgsrn_core.encoding import encode
 from apmgsrn_core.kernels import choose, cpu, cpu_library
 from apmgsrn_core.kernels.readable import TorchKernel
 from apmgsrn_core.kernels.threads import share_of_cores
@@ -65,6 +66,19 @@ def random_points(n, seed, reach=1.3):
     return (torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * reach
 
 
+def off_kinks(network, points):
+    """The points at which no hidden neuron is about to switch: where one is, rounding decides about the slope."""
+    keep = torch.ones(len(points), dtype=torch.bool)
+    with torch.no_grad():
+        hidden = encode(network.table, network.features, network.transforms, points)
+        for layer in network.layers[:-1]:
+            hidden = layer(hidden)
+            smallest = 1e-4 * hidden.abs().amax() if hidden.numel() else 0.0
+            keep &= ((hidden.abs() > smallest) | (hidden == 0)).all(dim=1)
+            hidden = torch.relu(hidden)
+    return points[keep]
+
+
 def assert_close(found, expected, tolerance, floor=1e-3):
     """Within a share of the largest expected number, or of the floor, as sums of numbers of order 1 may cancel."""
     found, expected = found.detach(), expected.detach()
@@ -76,7 +90,7 @@ def assert_close(found, expected, tolerance, floor=1e-3):
 
 @pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), n=SIZES, seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_values_are_the_twins(path, config, n, seed):
     network, points = random_network(config, seed), random_points(n, seed)
     assert_close(native(path).values(network, points), TWIN.values(network, points), 1e-5, floor=0.1)
@@ -84,7 +98,7 @@ def test_values_are_the_twins(path, config, n, seed):
 
 @pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), sizes=st.tuples(*[st.sampled_from([1, 2, 5, 16, 17])] * 3), seed=st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 def test_a_lattice_is_the_twins_and_its_points(path, config, sizes, seed):
     network = random_network(config, seed)
     axes = [torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in sizes]
@@ -97,9 +111,12 @@ def test_a_lattice_is_the_twins_and_its_points(path, config, sizes, seed):
 
 @pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), n=SIZES.filter(bool), moving=st.booleans(), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_loss_and_gradients_are_the_twins(path, config, n, moving, seed):
-    network, points = random_network(config, seed), random_points(n, seed)
+    network = random_network(config, seed)
+    points = off_kinks(network, random_points(n, seed))
+    n = len(points)
+    assume(n)
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randn(n, config.output_components, generator=generator) + 5  # differences far from 0
     weights = torch.rand(n, 1, generator=generator)
@@ -124,9 +141,11 @@ def test_loss_and_gradients_are_the_twins(path, config, n, moving, seed):
 
 @pytest.mark.parametrize("path", cpu_library.paths())
 @given(config=configs(), n=SIZES.filter(bool), seed=st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 def test_derivatives_are_the_twins(path, config, n, seed):
-    network, points = random_network(config, seed), random_points(n, seed, reach=0.95)
+    network = random_network(config, seed)
+    points = off_kinks(network, random_points(n, seed, reach=0.95))
+    assume(len(points))
     for precision in ("full", "fast"):  # derivatives are exact in both
         values, slopes = native(path, precision).derivatives(network, points)
         expected_values, expected = TWIN.derivatives(network, points)
@@ -136,7 +155,7 @@ def test_derivatives_are_the_twins(path, config, n, seed):
 
 @pytest.mark.parametrize("path", cpu_library.paths())
 @given(n=st.sampled_from([65, 255, 256, 257, 600]), m=st.sampled_from([1, 3, 8]), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_the_density_loss_is_the_twins(path, n, m, seed):
     points = random_points(n, seed, reach=1.0)
     error = torch.rand(n, generator=torch.Generator().manual_seed(seed)) + 0.01
@@ -188,7 +207,7 @@ def test_the_same_bits_for_any_number_of_threads(path, precision, monkeypatch):
 
 @pytest.mark.skipif("amx" not in cpu_library.paths(), reason="this processor or system has no AMX")
 @given(layers=st.integers(1, 3), width=st.sampled_from([16, 33, 64]), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_bf16_stays_above_its_noise_floor(layers, width, seed):
     config = ModelConfig(number_of_grids=7, hidden_layers=layers, hidden_width=width, bias=True, output_components=1)
     network, points = random_network(config, seed), random_points(600, seed, reach=1.0)
@@ -230,7 +249,7 @@ def test_a_forked_child_computes():
 
 
 @given(count=st.sampled_from([1, 7, 20000]), step=st.integers(1, 500), seed=st.integers(0, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_adam_is_the_twins(count, step, seed):
     generator = torch.Generator().manual_seed(seed)
     tensors = [torch.randn(count, generator=generator) for _ in range(4)]
