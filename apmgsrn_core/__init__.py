@@ -26,6 +26,7 @@ _HOME_OF = {
     "LatticeConfig": "model_config",
     "ModelConfig": "model_config",
     "TrainConfig": "train_config",
+    "BrickLayout": "bricks",
     "Grid": "grid",
     "Region": "grid",
     "ArrayInfo": "model_file",

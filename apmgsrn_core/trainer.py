@@ -1,4 +1,4 @@
-"""Training: from an array to a network, in one flat loop."""
+"""Training: from an array to a model."""
 
 from __future__ import annotations
 
@@ -10,33 +10,27 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .brick_training import OnProgress, mean_squared_error, train_brick
 from .model_config import ModelConfig
 from .train_config import TrainConfig
 from .device import resolve_device
 from .device_sampler import DeviceSampler
-from .errors import ApmgsrnError, ConfigError
+from .errors import ConfigError
 from .field_data import FieldData
 from .grid import Grid
-from .history import History, TrainingState, psnr_of
-from .model import Network, evaluate
+from .history import History
+from .model import Network
 from .model_file import ArrayInfo, write_bytes
 from .placement import start_transforms
 from .sampler import Sampler
-from .schedule import make_schedule
 from .fingerprint import training_key
-from .training_step import make_step, stays_on_device
+from .training_step import stays_on_device
 from .volume import NeuralVolume
 from .weights import pack_networks
 
 logger = logging.getLogger(__name__)
 
-ROWS = 100  # of the history, about; more when that would leave too many steps between two
-MOST_STEPS_A_ROW = 200
-PROGRESS_SECONDS = 0.2
-CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
 SEED_STRIDE = 1_000_003  # seeds of different bricks do not meet
-
-OnProgress = Callable[[TrainingState], bool | None]
 
 
 @dataclass(frozen=True)
@@ -138,70 +132,6 @@ def _make_sampler(data: FieldData, train: TrainConfig, generator, device) -> Sam
     return Sampler(data, train, generator)
 
 
-def train_brick(
-    network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, on_progress: OnProgress, constant: bool = False
-) -> tuple[str, History]:
-    """Train one network in place until one of the limits is reached.
-
-    Args:
-        network: On its device.
-        sampler: Draws the batches.
-        config: Resolved.
-        on_progress: See `train_volume`.
-        constant: Nothing to learn: the output layer is set to zero.
-
-    Returns:
-        (why it stopped, the history).
-    """
-    history = History(config.iterations, config.time_budget)
-    if constant:
-        _silence(network)
-        history.add_row(0, 0.0, 0.0)
-        return "constant data", history
-    step = make_step(network, config)
-    schedule = make_schedule(step, config)
-    row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
-    reported = 0.0
-    reason = "iterations"
-    for iteration in range(config.iterations):
-        rate = step.groups[0].rate
-        batch = sampler.draw()
-        progress = history.progress(iteration)
-        direct = bool(config.transform_gradient) and config.transform_start <= progress < config.transform_stop
-        squared_error = step.run(batch, direct, progress)
-        sampler.report(iteration, batch, squared_error)
-        schedule.step(history.progress(iteration + 1), step.last_loss, step.settled)
-
-        done = iteration + 1
-        if schedule.finished:
-            reason = "converged"
-        elif config.time_budget and history.seconds >= config.time_budget:
-            reason = "time budget"
-        if done % row_every == 0 or done == config.iterations:
-            history.loss = step.loss()
-            history.add_row(done, _finite(history.loss, done), rate)
-            if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
-                reason = "psnr reached"
-        if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
-            history.loss = step.loss()
-            reported = history.seconds
-            stop = on_progress(history.state(done, rate)) is False
-            if stop and reason == "iterations" and done < config.iterations:
-                reason = "stopped by user"
-        if reason != "iterations":
-            break
-    history.loss = step.loss()
-    history.add_row(done, _finite(history.loss, done), rate)
-    return reason, history
-
-
-def _finite(loss: float, iteration: int) -> float:
-    """The loss; ApmgsrnError when it is not a number any more."""
-    if not np.isfinite(loss):
-        raise ApmgsrnError(f"training diverged: the loss at iteration {iteration} is {loss}")
-    return loss
-
-
 def _start(data: FieldData, model: ModelConfig, train: TrainConfig, generator, initial) -> Network:
     """The network before the first step: fresh and placed, or a saved one."""
     network = Network(model, generator)
@@ -219,34 +149,10 @@ def _start(data: FieldData, model: ModelConfig, train: TrainConfig, generator, i
     return network
 
 
-def _silence(network: Network) -> None:
-    """Make the network's output zero everywhere."""
-    with torch.no_grad():
-        for layer in (network.layers[-1], network.skip):
-            for parameter in layer.parameters() if layer is not None else ():
-                parameter.zero_()
-
-
-def _mean_squared_error(networks, sampler: Sampler | DeviceSampler) -> float:
-    """Measured at CHECK_POINTS random values, relative to the range."""
-    batch = sampler.draw_uniform(CHECK_POINTS)
-    device = networks[0].features.device
-    predicted = evaluate(networks, batch.points.to(device)).cpu()
-    error = ((predicted - batch.targets.cpu()) ** 2).mean(dim=1, keepdim=True) * batch.weights.cpu()
-    return float(error.sum() / batch.weights.cpu().sum().clamp(min=1))
-
-
-def _reached(network: Network, sampler: Sampler | DeviceSampler, loss: float, wanted: float) -> bool:
-    """Whether a PSNR is reached: measured once the smoothed loss says that it is near."""
-    if psnr_of(loss) < wanted - 0.5:
-        return False
-    return psnr_of(_mean_squared_error([network], sampler)) >= wanted
-
-
 def _measure_stored(history: History, volume: NeuralVolume, sampler: Sampler) -> None:
     """Let the last row say what the stored network gives."""
     last = history.table()
-    error = _mean_squared_error(volume.networks, sampler)
+    error = mean_squared_error(volume.networks, sampler)
     history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]))
 
 

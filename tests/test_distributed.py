@@ -10,7 +10,8 @@ import pytest
 from apmgsrn_core import Communicator
 
 SCRIPT = """
-import sys
+import sys, time
+import numpy as np
 from mpi4py import MPI
 from apmgsrn_core import Communicator, DataError
 comm = Communicator(MPI.COMM_WORLD)
@@ -21,15 +22,45 @@ def work():
 result = comm.from_root(work)
 assert result["answer"] == 42 and len(result["bytes"]) == 1000000
 assert ran == ([0] if comm.rank == 0 else [])
+last = comm.size - 1
 def bad(): raise DataError("array 'rho' is empty")
 def worse(): raise ValueError("boom")
-for function, text in ((bad, "array 'rho' is empty"), (worse, "boom")):
+def late():
+    if comm.rank == last: raise DataError("array 'rho' is empty")
+def told(error): return type(error), str(error)
+for call, function, expected in (
+    (comm.from_root, bad, (DataError, "array 'rho' is empty")),
+    (comm.from_root, worse, None), (comm.together, worse, None),
+    (comm.together, late, (DataError, "rank %d: array 'rho' is empty" % last if last else "array 'rho' is empty")),
+):
     try:
-        comm.from_root(function)
+        call(function)
     except Exception as error:
-        assert text in str(error), error
+        assert "boom" in str(error) if expected is None else told(error) == expected, error
     else:
         raise AssertionError("no error on rank %d" % comm.rank)
+assert comm.together(lambda: comm.rank) == comm.rank
+assert comm.everywhere(comm.rank ** 2) == [r ** 2 for r in range(comm.size)]
+assert comm.neighbours == (comm.rank, comm.size)
+
+import apmgsrn_core.distributed as distributed
+distributed.MESSAGE_BYTES = 100  # several messages an array
+out = [[np.arange(37 * (r + 1), dtype=np.int16) + comm.rank, np.full((2, 0, 3), 1.5)] for r in range(comm.size)]
+for source, (numbers, empty) in enumerate(comm.exchange(out)):
+    assert (numbers == np.arange(37 * (comm.rank + 1)) + source).all() and numbers.dtype == np.int16
+    assert empty.shape == (2, 0, 3)
+assert comm.bytes_sent == sum(74 * (r + 1) for r in range(comm.size) if r != comm.rank)
+
+for _ in range(2):
+    comm.forget_stop()
+    assert not comm.stop_requested()
+    comm.everywhere(None)
+    if comm.rank == last: comm.request_stop()
+    end = time.time() + 20
+    while not comm.stop_requested() and time.time() < end: time.sleep(0.001)
+    assert comm.stop_requested()
+comm.forget_stop()
+assert not comm.stop_requested()
 sys.stdout.write("rank %d of %d good\\n" % (comm.rank, comm.size))  # one write: the lines of ranks do not mix
 """
 

@@ -34,7 +34,7 @@ from apmgsrn_core.kernels import kernel_for
 from apmgsrn_core.model import Network
 from apmgsrn_core.placement import start_transforms
 from apmgsrn_core.sampler import Sampler
-from apmgsrn_core.trainer import train_brick
+from apmgsrn_core.brick_training import train_brick
 from ours import network_psnr, warm_up
 from reference import Reference
 from volumes import Volume, load
