@@ -1,4 +1,4 @@
-"""The model file `.apmgsrn`, version 1.
+"""The model file `.apmgsrn`, version 1: the format, and reading it. `model_writer.py` writes it.
 
 - One file: a preamble of 64 bytes, sections one after the other, the manifest last. Little-endian.
 - Preamble: 8 bytes magic `89 41 50 4D 47 53 52 4E` ("APMGSRN" after a byte that is no text), uint32 version,
@@ -9,92 +9,51 @@
 - `arrays[]`: name, association, components, dtype of the original, range [min, max] over all components,
   value transform ("identity"), unit (or null). The network's outputs are the arrays' components in order.
 - `times[]`: one entry a time step, `value` its time or null.
-- `bricks[]`: start and stop (value indices, half-open) of a part of the domain, and `grids[]`, its table of feature
-  grids: count, resolution, features, placed, interpolation, dtype.
-- `sections[]`: one for each (brick, time step): offset, length, sha256, coder ("none").
+- `layout`: how the values of the grid are cut into bricks: counts (along x y z), ghosts, overlap; see `bricks.py`,
+  which also numbers them (x fastest). Missing: one brick.
+- `bricks[]`: one entry a brick, in the order of the numbers: start and stop (value indices, half-open) of the brick's
+  own values as the layout gives them, those on shared faces included; `grids[]`, its table of feature grids: count,
+  resolution, features, placed, interpolation, dtype; and `config`, those fields of its network's config that differ
+  from `model`, left out when none do.
+- `sections[]`: one for each (brick, time step), sorted: brick, time, offset, length, sha256, coder ("none"). Their
+  bytes lie in this order, the first at 64, without gaps.
 - A section is a safetensors buffer: `features` (flat; a grid is [feature][z][y][x]), `transforms` (m, 3, 4),
   `decoder.<i>.weight`, `decoder.<i>.bias`, `skip.weight`; float16 or float32 (transforms, and what float16 would not
   hold, whatever the table's dtype).
-- value = minimum + (maximum - minimum) * network output, the network reading normalised coordinates (`grid.py`).
+- value = minimum + (maximum - minimum) * network output, the network reading normalised coordinates (`grid.py`): of the
+  whole domain, or with several bricks of the values that the brick was trained on, those of others being blended in.
 - `axes`, `mask`, `residual`, `macrocells` are null in this version. `model`, `training`: both configs. `key`: hash of
   the training's input and settings.
 - No date, duration, host, path, rank or thread count: the same training gives the same bytes.
-- Opening executes nothing: JSON and safetensors are data. Lengths are checked against the file before memory is asked.
+- Opening reads preamble and manifest, and executes nothing: JSON and safetensors are data. Lengths are checked against
+  the file before memory is asked.
 - A file is written beside its target, flushed to the disk and renamed: a reader never sees half a file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
+import stat
 import struct
-import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
+import weakref
+from collections.abc import Iterator
 
 import numpy as np
 
-from .errors import ApmgsrnError, ModelFileError
-from .grid import Grid
+from .errors import ModelFileError
+from .manifest import ArrayInfo, Header, parse_manifest  # noqa: F401 (all that readers import)
 
 MAGIC = b"\x89APMGSRN"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sIIQQ32s")
-KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
-LATER_PARTS = ("axes", "mask", "residual", "macrocells")
-
-
-@dataclass(frozen=True)
-class ArrayInfo:
-    """One array of a model: its name, where it sits, its components, own numpy type, range and unit."""
-
-    name: str
-    association: str
-    components: int
-    dtype: str
-    range: tuple[float, float]
-    unit: str = ""
-
-    def to_dict(self) -> dict:
-        """The entry in the manifest."""
-        return {
-            "name": self.name, "association": self.association, "components": self.components,
-            "dtype": self.dtype, "range": list(self.range), "transform": "identity", "unit": self.unit or None,
-        }  # fmt: skip
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "ArrayInfo":
-        """The inverse of `to_dict`; a value that cannot be is a ValueError."""
-        info = cls(
-            str(data["name"]), data["association"], int(data["components"]), np.dtype(data["dtype"]).name,
-            (float(data["range"][0]), float(data["range"][1])), data.get("unit") or "",
-        )  # fmt: skip
-        if info.association not in ("point", "cell") or not 1 <= info.components <= 1024:
-            raise ValueError(f"array {info.name!r}: association {info.association!r}, {info.components} components")
-        low, high = info.range
-        if not math.isfinite(high - low) or low > high or np.dtype(info.dtype).kind not in "iuf":
-            raise ValueError(f"array {info.name!r}: range {info.range}, type {info.dtype}")
-        if data["transform"] != "identity":
-            raise ValueError(f"array {info.name!r}: value transform {data['transform']!r} is not known")
-        return info
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a model file says about itself, without its weights."""
-
-    grid: Grid
-    arrays: tuple[ArrayInfo, ...]
-    times: tuple[float, ...]
-    key: str
-    manifest: dict = field(repr=False)
-    byte_count: int
+BLOCK = 1 << 26  # bytes read at a time where a file need not be in memory
 
 
 class ModelFile:
     """A model file, or its bytes, opened for reading; the manifest is read and checked at once, sections on request.
+
+    The file stays open: a model that is written to the same path later does not change this one.
 
     Args:
         source: A path, or the bytes of a file.
@@ -107,39 +66,55 @@ class ModelFile:
     def __init__(self, source: str | os.PathLike | bytes, name: str = "model"):
         self._bytes = source if isinstance(source, bytes) else None
         self.name = name if self._bytes is not None else os.fspath(source)
-        self.size = len(self._bytes) if self._bytes is not None else self._size_on_disk()
-        manifest = self._read_manifest()
-        try:
-            self.header = _parse_header(manifest, self.size)
-            self.sections = _parse_sections(manifest)
-        except ApmgsrnError as error:
-            raise ModelFileError(f"{self.name}: {error}") from error
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise ModelFileError(f"{self.name}: damaged manifest: {type(error).__name__}: {error}") from error
+        self.size = len(self._bytes) if self._bytes is not None else self._open()
+        self.header, self.sections = parse_manifest(self._read_manifest(), self.size, self.name)
 
     def read_section(self, brick: int = 0, time: int = 0) -> dict[str, np.ndarray]:
         """The tensors of one brick at one time step, checked: present, whole, finite."""
-        what = f"{self.name}: section of brick {brick}, time step {time}"
-        offset, length, digest, coder = self.sections[brick, time]
-        if coder != "none":
-            raise ModelFileError(f"{what}: coder {coder!r} is not known to this version")
+        what, offset, length, digest = self._find(brick, time)
         data = self._read(offset, length, what)
         if hashlib.sha256(data).hexdigest() != digest:
             raise ModelFileError(f"{what}: the checksum does not match, the file is damaged")
         return _read_tensors(data, what)
 
-    def _size_on_disk(self) -> int:
-        try:
-            path = Path(self.name)
-            if path.is_dir():
-                raise ModelFileError(f"{self.name}: expected a model file, found a folder")
-            return path.stat().st_size
-        except OSError as error:
-            if isinstance(error, ModelFileError):
-                raise
-            raise ModelFileError(f"{self.name}: cannot be opened: {error.strerror}") from error
+    def check_sections(self) -> None:
+        """Compare the checksums of all sections, block by block. Raises ModelFileError."""
+        for brick, time in self.sections:
+            what, offset, length, expected = self._find(brick, time)
+            digest = hashlib.sha256()
+            for block in self.blocks(offset, length, what):
+                digest.update(block)
+            if digest.hexdigest() != expected:
+                raise ModelFileError(f"{what}: the checksum does not match, the file is damaged")
 
-    def _read_manifest(self) -> dict:
+    def blocks(self, offset: int, length: int, what: str) -> Iterator[bytes]:
+        """Some bytes of the file in parts of at most BLOCK. Raises ModelFileError when the file is shorter."""
+        for first in range(offset, offset + length, BLOCK):
+            yield self._read(first, min(BLOCK, offset + length - first), what)
+
+    def _find(self, brick: int, time: int) -> tuple[str, int, int, str]:
+        """(what messages call it, offset, length, sha256) of a section."""
+        what = f"{self.name}: section of brick {brick}, time step {time}"
+        if (brick, time) not in self.sections:
+            raise ModelFileError(f"{what}: missing")
+        offset, length, digest, coder = self.sections[brick, time]
+        if coder != "none":
+            raise ModelFileError(f"{what}: coder {coder!r} is not known to this version")
+        return what, offset, length, digest
+
+    def _open(self) -> int:
+        """Open the file for as long as this object lives; returns its size in bytes."""
+        try:
+            self._handle = os.open(self.name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe does not block
+        except OSError as error:
+            raise ModelFileError(f"{self.name}: cannot be opened: {error.strerror}") from error
+        weakref.finalize(self, os.close, self._handle)
+        status = os.fstat(self._handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise ModelFileError(f"{self.name}: expected a model file, found a folder")
+        return status.st_size
+
+    def _read_manifest(self) -> bytes:
         if self.size < PREAMBLE.size:
             raise ModelFileError(
                 f"{self.name}: too short for a model file: expected at least {PREAMBLE.size} bytes, found {self.size}"
@@ -152,13 +127,7 @@ class ModelFile:
         data = self._read(offset, length, f"{self.name}: manifest")
         if hashlib.sha256(data).digest() != digest:
             raise ModelFileError(f"{self.name}: the manifest's checksum does not match, the file is damaged")
-        try:
-            manifest = json.loads(data.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ModelFileError(f"{self.name}: the manifest is not JSON: {error}") from error
-        if not isinstance(manifest, dict):
-            raise ModelFileError(f"{self.name}: the manifest is not a JSON object")
-        return manifest
+        return data
 
     def _read(self, offset: int, length: int, what: str) -> bytes:
         if offset + length > self.size:
@@ -167,50 +136,16 @@ class ModelFile:
             )
         if self._bytes is not None:
             return self._bytes[offset : offset + length]
+        parts, done = [], 0
         try:
-            with open(self.name, "rb") as file:
-                file.seek(offset)
-                data = file.read(length)
+            while done < length and (part := os.pread(self._handle, length - done, offset + done)):
+                parts.append(part)  # one, up to 2 GiB
+                done += len(part)
         except OSError as error:
             raise ModelFileError(f"{what}: cannot be read: {error.strerror}") from error
-        if len(data) != length:
-            raise ModelFileError(f"{what}: truncated: expected {length} bytes at {offset}, found {len(data)}")
-        return data
-
-
-def _parse_header(manifest: dict, size: int) -> Header:
-    unknown = [name for name in manifest["requires"] if name not in KNOWN_REQUIREMENTS]
-    if unknown:
-        raise ModelFileError(f"requires {', '.join(map(str, unknown))}, which this version does not know")
-    present = [part for part in LATER_PARTS if manifest.get(part) is not None]
-    if present:
-        raise ModelFileError(f"has {', '.join(present)}, which this version does not know")
-    times = tuple(entry["value"] for entry in manifest["times"])
-    numbers = () if times == (None,) else tuple(float(t) for t in times)
-    if not times or not all(math.isfinite(t) for t in numbers):
-        raise ValueError(f"times: expected one null or finite numbers, found {times}")
-    arrays = tuple(ArrayInfo.from_dict(a) for a in manifest["arrays"])
-    grid, bricks = Grid.from_dict(manifest["grid"]), manifest["bricks"]
-    if not arrays or not isinstance(bricks, list) or not bricks:
-        raise ValueError("expected at least one array and one brick")
-    if any(a.association != grid.association for a in arrays):
-        raise ValueError(f"arrays: expected all on the {grid.association}s of the grid")
-    if len(bricks) == 1 and (bricks[0]["start"], bricks[0]["stop"]) != ([0, 0, 0], list(grid.value_dims)):
-        raise ValueError(f"bricks: expected one that covers the values {grid.value_dims}, found {bricks[0]['stop']}")
-    return Header(grid, arrays, numbers, str(manifest["key"]), manifest, size)
-
-
-def _parse_sections(manifest: dict) -> dict[tuple[int, int], tuple[int, int, str, str]]:
-    sections = {}
-    for entry in manifest["sections"]:
-        numbers = [entry[name] for name in ("brick", "time", "offset", "length")]
-        if not all(isinstance(n, int) and n >= 0 for n in numbers):
-            raise ValueError(f"sections: expected whole numbers, found {numbers}")
-        sections[numbers[0], numbers[1]] = (numbers[2], numbers[3], str(entry["sha256"]), str(entry["coder"]))
-    for pair in ((b, t) for b in range(len(manifest["bricks"])) for t in range(len(manifest["times"]))):
-        if pair not in sections:
-            raise ModelFileError(f"section of brick {pair[0]}, time step {pair[1]}: missing")
-    return sections
+        if done != length:
+            raise ModelFileError(f"{what}: truncated: expected {length} bytes at {offset}, found {done}")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _read_tensors(data: bytes, what: str) -> dict[str, np.ndarray]:
@@ -234,69 +169,8 @@ def read_header(source: str | os.PathLike | bytes) -> Header:
     return ModelFile(source).header
 
 
-def pack(manifest: dict, sections: dict[tuple[int, int], dict[str, np.ndarray]]) -> bytes:
-    """A whole model file from the manifest (without `sections`) and the tensors of each (brick, time step)."""
-    from safetensors.numpy import save
-
-    parts, entries, offset = [], [], PREAMBLE.size
-    for (brick, time), tensors in sorted(sections.items()):
-        data = save({name: np.ascontiguousarray(t) for name, t in sorted(tensors.items())})
-        entries.append({
-            "brick": brick, "time": time, "offset": offset, "length": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(), "coder": "none",
-        })  # fmt: skip
-        parts.append(data)
-        offset += len(data)
-    manifest = {"format": "apmgsrn", "requires": [], **dict.fromkeys(LATER_PARTS), **manifest, "sections": entries}
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("utf-8")
-    preamble = PREAMBLE.pack(MAGIC, VERSION, 0, offset, len(text), hashlib.sha256(text).digest())
-    return b"".join([preamble, *parts, text])
-
-
-def check_writable(path: str | os.PathLike) -> None:
-    """Raise ModelFileError when a model could not be written there; leaves nothing behind."""
-    path = Path(path)
-    if path.is_dir():
-        raise ModelFileError(f"{path}: expected a file name, found a folder")
-    try:
-        handle, name = tempfile.mkstemp(prefix=".apmgsrn-", dir=path.parent)
-    except OSError as error:
-        raise ModelFileError(f"{path}: the folder {str(path.parent)!r} cannot be written: {error.strerror}") from error
-    os.close(handle)
-    os.unlink(name)
-
-
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write a whole file or nothing: temporary file in the same folder, flush to disk, rename.
-
-    Raises:
-        ModelFileError: The folder does not exist or cannot be written, the disk is full. An older file stays.
-    """
-    path = Path(path)
-    check_writable(path)
-    handle, name = tempfile.mkstemp(prefix=".apmgsrn-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise ModelFileError(f"{path}: cannot be written: {error.strerror}") from error
-
-
 def read_model(path: str | os.PathLike) -> bytes:
-    """All bytes of a model file, each section checked. Raises ModelFileError."""
+    """All bytes of a model file, the checksums of its sections compared. Raises ModelFileError."""
     model = ModelFile(path)
-    for brick, time in model.sections:
-        model.read_section(brick, time)
+    model.check_sections()
     return model._read(0, model.size, model.name)
-
-
-def copy_model(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Copy a model file after checking it, whole or not at all. Raises ModelFileError."""
-    write_bytes(target, read_model(source))

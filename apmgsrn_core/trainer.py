@@ -20,7 +20,8 @@ from .field_data import FieldData
 from .grid import Grid
 from .history import History
 from .model import Network
-from .model_file import ArrayInfo, write_bytes
+from .manifest import ArrayInfo
+from .model_writer import write_bytes
 from .placement import start_transforms
 from .sampler import Sampler
 from .fingerprint import training_key

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 
-from .model_config import ModelConfig
-from .train_config import TrainConfig
+from .bricks import BrickLayout
 from .errors import DataError, ModelFileError
 from .grid import Grid
 from .model import Network
-from .model_file import ArrayInfo, ModelFile, pack
+from .model_config import ModelConfig
+from .model_file import ArrayInfo, ModelFile
+from .model_writer import StoredBrick, pack_model
+from .train_config import TrainConfig
 
 
 def pack_networks(
@@ -20,22 +24,57 @@ def pack_networks(
     times: tuple[float | None, ...],
     train: TrainConfig,
     key: str,
+    layout: BrickLayout | None = None,
 ) -> bytes:
-    """The model file of trained networks, one for each brick; see `model_file` for the format."""
-    if len(networks) != 1:
-        raise DataError(f"expected one brick, found {len(networks)}")
-    network = networks[0]
-    bricks = [{"start": [0, 0, 0], "stop": list(grid.value_dims), "grids": _describe_grids(network)}]
-    manifest = {
+    """The model file of trained networks, one for each brick of the layout (None: one brick); see `model_file`.
+
+    The manifest's `model` is the first network's config.
+    """
+    layout = layout or BrickLayout(grid.value_dims)
+    if len(networks) != layout.count:
+        raise DataError(f"expected {layout.count} networks, one a brick, found {len(networks)}")
+    model = networks[0].config
+    bricks = [
+        StoredBrick.of_bytes(brick, describe_brick(network, layout, brick, model), pack_section(network))
+        for brick, network in enumerate(networks)
+    ]
+    return pack_model(describe_model(grid, layout, arrays, times, model, train, key), bricks)
+
+
+def describe_model(
+    grid: Grid,
+    layout: BrickLayout,
+    arrays: tuple[ArrayInfo, ...],
+    times: tuple[float | None, ...],
+    model: ModelConfig,
+    train: TrainConfig,
+    key: str,
+) -> dict:
+    """The manifest of a model without its bricks and sections, as `pack_model` and `write_model` take it."""
+    return {
         "grid": grid.to_dict(),
+        "layout": layout.to_dict(),
         "arrays": [a.to_dict() for a in arrays],
         "times": [{"value": t} for t in times],
-        "bricks": bricks,
-        "model": network.config.to_dict(),
+        "model": model.to_dict(),
         "training": train.to_dict(),
         "key": key,
     }
-    return pack(manifest, {(0, 0): _stored_tensors(network)})
+
+
+def describe_brick(network: Network, layout: BrickLayout, brick: int, model: ModelConfig) -> dict:
+    """The entry of a brick in `bricks[]`; its `config` holds what the network has other than the manifest's `model`."""
+    core, common = layout.core(brick), model.to_dict()
+    entry = {"start": list(core.start), "stop": list(core.stop), "grids": _describe_grids(network)}
+    own = {name: value for name, value in network.config.to_dict().items() if value != common[name]}
+    return {**entry, "config": own} if own else entry
+
+
+def pack_section(network: Network) -> bytes:
+    """A network's weights as the bytes of a section, in the storage type of its own config."""
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(t) for name, t in sorted(_stored_tensors(network).items())})
 
 
 def _describe_grids(network: Network) -> list[dict]:
@@ -75,22 +114,47 @@ def _stored_tensors(network: Network) -> dict[str, np.ndarray]:
     return tensors
 
 
+def brick_config(manifest: dict, brick: int) -> ModelConfig:
+    """The config of a brick's network: the manifest's `model` with what the brick has of its own.
+
+    Raises:
+        ModelFileError: There is no such brick, or the two make no config.
+    """
+    bricks = manifest["bricks"]
+    if brick not in range(len(bricks)):
+        raise ModelFileError(f"expected a brick from 0 to {len(bricks) - 1}, found {brick}")
+    try:
+        return ModelConfig.from_dict({**manifest["model"], **bricks[brick].get("config", {})})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"brick {brick}: damaged config: {type(error).__name__}: {error}") from error
+
+
 def read_network(file: ModelFile, brick: int, components: int) -> Network:
-    """Rebuild a network; ModelFileError when the tensors do not fit the manifest."""
+    """Rebuild the network of a brick, with so many outputs; ModelFileError when the tensors do not fit the manifest."""
     manifest = file.header.manifest
-    tensors = file.read_section(brick, 0)
     what = f"{file.name}: section of brick {brick}"
     try:
-        config = ModelConfig.from_dict(manifest["model"])
-        if config.output_components != components:
-            raise ModelFileError(f"{what}: {config.output_components} outputs for {components} array components")
-        if 4 * config.parameter_count(components) > 16 * file.size + (1 << 20):
-            raise ModelFileError(f"{what}: the manifest asks for more parameters than the file can hold")
-        network = Network(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{file.name}: damaged manifest: {type(error).__name__}: {error}") from error
+        config = brick_config(manifest, brick)
+    except ModelFileError as error:
+        raise ModelFileError(f"{file.name}: {error}") from error
+    if config.output_components != components:
+        raise ModelFileError(f"{what}: {config.output_components} outputs for {components} array components")
+    asked, length = config.parameter_count(components), file.sections[brick, 0][1]
+    if asked > length // 2:  # before memory is asked for them
+        raise ModelFileError(
+            f"{what}: the manifest asks for more parameters than the section can hold: "
+            f"expected at most {length // 2} in {length} bytes, found {asked}"
+        )
+    tensors = file.read_section(brick, 0)
+    network = Network(config)
     if manifest["bricks"][brick].get("grids") != _describe_grids(network):
         raise ModelFileError(f"{what}: the table of feature grids does not match the model")
+    _fill(network, tensors, what)
+    return network.requires_grad_(False)
+
+
+def _fill(network: Network, tensors: dict[str, np.ndarray], what: str) -> None:
+    """Set the parameters; ModelFileError when names or shapes differ."""
     expected = _tensor_names(network)
     if set(tensors) != set(expected):
         raise ModelFileError(f"{what}: expected tensors {sorted(expected)}, found {sorted(tensors)}")
@@ -101,4 +165,13 @@ def read_network(file: ModelFile, brick: int, components: int) -> Network:
             )
         with torch.no_grad():
             parameter.copy_(torch.from_numpy(tensors[name].astype(np.float32)))
-    return network.requires_grad_(False)
+
+
+def round_to_stored(network: Network) -> Network:
+    """A frozen copy of a network with its numbers as a model file holds them."""
+    rounded = copy.deepcopy(network)
+    stored = _stored_tensors(network)
+    with torch.no_grad():
+        for name, parameter in _tensor_names(rounded).items():
+            parameter.copy_(torch.from_numpy(stored[name].astype(np.float32)))
+    return rounded.requires_grad_(False)
