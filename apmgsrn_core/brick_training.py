@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from .checkpoint import Checkpoint
 from .device_sampler import DeviceSampler
-from .errors import ApmgsrnError
+from .errors import ApmgsrnError, ConfigError
 from .history import History, TrainingState, psnr_of
 from .model import Network, evaluate
 from .sampler import Sampler
@@ -23,9 +25,62 @@ CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
 
 OnProgress = Callable[[TrainingState], bool | None]
 
+logger = logging.getLogger(__name__)
+
+
+class _Training:
+    """What changes from step to step in the training of one network."""
+
+    def __init__(self, network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, history: History):
+        self.network, self.sampler, self.history = network, sampler, history
+        self.step = make_step(network, config)
+        self.schedule = make_schedule(self.step, config)
+        self._kind = [type(sampler).__name__, type(self.step).__name__, network.features.device.type]
+
+    def begin(self, checkpoint: Checkpoint | None) -> int:
+        """The first iteration: that of the checkpoint, where the training then is, or 0."""
+        state = None if checkpoint is None else checkpoint.load()
+        if state is None:
+            return 0
+        try:
+            self.restore(state)
+        except ConfigError as error:
+            logger.warning("checkpoint %s cannot be used, the training starts anew: %s", checkpoint.path, error)
+            return 0
+        return state["iteration"]
+
+    def state(self, iteration: int) -> dict:
+        """All of it after so many steps, for a checkpoint: live tensors, to be packed at once."""
+        return {
+            "iteration": iteration, "kind": self._kind, "network": dict(self.network.named_parameters()),
+            "sampler": self.sampler.state(), "step": self.step.state(), "schedule": self.schedule.state(),
+            "history": self.history.checkpoint(),
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`.
+
+        Raises:
+            ConfigError: It is of another kind of training, or the device has no room for its data. Nothing is changed.
+        """
+        if state["kind"] != self._kind:
+            raise ConfigError(f"state of a training: expected one of {self._kind}, found {state['kind']}")
+        self.sampler.restore(state["sampler"])  # the only one that may refuse
+        self.step.restore(state["step"])
+        self.schedule.restore(state["schedule"])
+        self.history.restore(state["history"])
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                parameter.copy_(state["network"][name])
+
 
 def train_brick(
-    network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, on_progress: OnProgress, constant: bool = False
+    network: Network,
+    sampler: Sampler | DeviceSampler,
+    config: TrainConfig,
+    on_progress: OnProgress,
+    constant: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[str, History]:
     """Train one network in place until one of the limits is reached.
 
@@ -35,6 +90,7 @@ def train_brick(
         config: Resolved.
         on_progress: See `train_volume`.
         constant: Nothing to learn: the output layer is set to zero.
+        checkpoint: Where the training goes on, if it was saved there, and saves itself; it stays when all is done.
 
     Returns:
         (why it stopped, the history).
@@ -44,12 +100,12 @@ def train_brick(
         _silence(network)
         history.add_row(0, 0.0, 0.0)
         return "constant data", history
-    step = make_step(network, config)
-    schedule = make_schedule(step, config)
+    training = _Training(network, sampler, config, history)
+    step, schedule = training.step, training.schedule
     row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0
     reason = "iterations"
-    for iteration in range(config.iterations):
+    for iteration in range(training.begin(checkpoint), config.iterations):
         rate = step.groups[0].rate
         batch = sampler.draw()
         progress = history.progress(iteration)
@@ -76,6 +132,8 @@ def train_brick(
                 reason = "stopped by user"
         if reason != "iterations":
             break
+        if checkpoint is not None and done < config.iterations and checkpoint.due(history.seconds):
+            checkpoint.save(training.state(done))
     history.loss = step.loss()
     history.add_row(done, _finite(history.loss, done), rate)
     return reason, history

@@ -7,6 +7,7 @@ with 0.05 of the learning rate (`transform_learning_rate`), brought to half of i
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .train_config import TrainConfig
@@ -64,3 +65,14 @@ class DensityPlacement:
         before = sum(self._losses[-2 * window : -window]) / window
         self._flat = self._flat + 1 if before - recent < before * self._config.density_tolerance else 0
         self.converged = self._flat >= FLAT_WINDOWS
+
+    def state(self) -> dict:
+        """For a checkpoint."""
+        losses = np.array(self._losses, dtype=np.float64)
+        return {"optimizer": self._optimizer.state(), "losses": losses, "flat": self._flat, "converged": self.converged}
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self._optimizer.restore(state["optimizer"])
+        self._losses = state["losses"].tolist()
+        self._flat, self.converged = state["flat"], state["converged"]

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import torch
 
 from .train_config import TrainConfig
+from .errors import ConfigError
 from .field_data import FieldData
 from .resident_bricks import ResidentBricks
 from .sampler import ERROR_DECAY, ERROR_POWER, Sampler
 
 FREE_MEMORY_SHARE = 0.5  # of a CUDA device, for the data
+RESTORED_MEMORY_SHARE = 0.8  # the same, when a checkpoint says which part of the data it must hold
 MOST_STEPS_AHEAD = 16  # drawn at once; so far the error map lags behind
 MOST_POINTS_AHEAD = 1 << 18
 
@@ -58,11 +60,18 @@ class DeviceSampler:
     def __init__(self, data: FieldData, config: TrainConfig, seed: int, device, budget_bytes: int | None = None):
         self._device = torch.device(device)
         self._data, self._config = data, config
+        self._seed = seed
         self._generator = torch.Generator(self._device).manual_seed(seed)
+        self._last = torch.tensor(data.dims, dtype=torch.float64, device=self._device) - 1
         if budget_bytes is None and self._device.type == "cuda":
             budget_bytes = int(torch.cuda.mem_get_info(self._device)[0] * FREE_MEMORY_SHARE)
+        self._set_up(budget_bytes)
+
+    def _set_up(self, budget_bytes: int | None) -> None:
+        """Cut the volume into bricks, of which nothing is known."""
+        data, config = self._data, self._config
         continuous = config.positions == "continuous"
-        self.bricks = ResidentBricks(data, continuous, config.iterations, seed, self._device, budget_bytes)
+        self.bricks = ResidentBricks(data, continuous, config.iterations, self._seed, self._device, budget_bytes)
         parts, smallest = self.bricks.parts, self.bricks.smallest
         self._blocks = [max(1, min(config.importance_blocks // p, n)) for p, n in zip(parts, smallest)]
         self._per_brick = self._blocks[0] * self._blocks[1] * self._blocks[2]
@@ -70,7 +79,6 @@ class DeviceSampler:
         new = lambda value: torch.full((count,), value, dtype=torch.float64, device=self._device)  # noqa: E731
         self._error, self._seen, self._root = new(0.0), new(0.0), new(1.0)
         self._blocks_xyz = torch.tensor(self._blocks, dtype=torch.float64, device=self._device)
-        self._last = torch.tensor(data.dims, dtype=torch.float64, device=self._device) - 1
         self._importance = False
         self._map_resident()
         self._ahead: list[DeviceBatch] = []
@@ -143,6 +151,42 @@ class DeviceSampler:
             self._root = (self._error / (self._seen + 1e-9) + 1e-12) ** ERROR_POWER
             self._importance = True
             self._map_resident()
+
+    def state(self) -> dict:
+        """For a checkpoint, on the device; batches that are drawn ahead are in it."""
+        return {
+            "generator": self._generator.get_state(), "budget_bytes": self.bricks.budget_bytes,
+            "bricks": self.bricks.state(), "error": self._error, "seen": self._seen, "root": self._root,
+            "importance": self._importance, "ahead": {str(i): dict(vars(b)) for i, b in enumerate(self._ahead)},
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state` of the same data, settings, seed and kind of device, with the bricks that it had.
+
+        Raises:
+            ConfigError: The device has no room for them any more; nothing is changed.
+        """
+        if state["budget_bytes"] != self.bricks.budget_bytes:
+            self._check_room(state["budget_bytes"])
+            del self.bricks  # its memory, before more is asked for
+            self._set_up(state["budget_bytes"])
+        self.bricks.restore(state["bricks"])
+        self._generator.set_state(state["generator"])
+        for name in ("error", "seen", "root"):
+            setattr(self, f"_{name}", state[name].to(self._device, copy=True))
+        self._importance = state["importance"]
+        self._map_resident()
+        batches = ({k: t.to(self._device, copy=True) for k, t in b.items()} for b in state["ahead"].values())
+        self._ahead = [DeviceBatch(**batch) for batch in batches]
+
+    def _check_room(self, budget_bytes: int | None) -> None:
+        """ConfigError when a CUDA device has not so much memory left; None: for all."""
+        if self._device.type != "cuda":
+            return
+        needed = self._data.values.nbytes if budget_bytes is None else budget_bytes
+        free = torch.cuda.mem_get_info(self._device)[0]
+        if needed > free * RESTORED_MEMORY_SHARE:
+            raise ConfigError(f"memory of {self._device}: expected {needed} bytes for the data, found {free} free")
 
     def _random(self, *shape: int) -> torch.Tensor:
         return torch.rand(*shape, generator=self._generator, dtype=torch.float64, device=self._device)

@@ -93,6 +93,23 @@ class GraphStep:
         self._running[2:].zero_()
         return total / steps if steps else float("nan")
 
+    def state(self) -> dict:
+        """For a checkpoint: rates, sums and moments, on the device; the network's parameters are not in it."""
+        return {
+            "rates": [group.rate for group in self.groups], "density_rate": self.density_group.rate,
+            "running": self._running, "optimizer": _adam_state(self._optimizer),
+            "density_optimizer": _adam_state(self._density_optimizer),
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`, in place: graphs that were captured stay valid."""
+        for group, rate in zip(self.groups, state["rates"]):
+            group.rate = rate
+        self.density_group.rate = state["density_rate"]
+        self._running.copy_(state["running"])
+        _restore_adam(self._optimizer, state["optimizer"])
+        _restore_adam(self._density_optimizer, state["density_optimizer"])
+
     def _step(self, kind: tuple[bool, bool]) -> None:
         """As usual, or as a graph."""
         if not self._on_cuda:
@@ -169,3 +186,23 @@ class GraphStep:
         with torch.cuda.graph(graph):
             self._work(direct, placement)
         return graph
+
+
+def _adam_parameters(optimizer: torch.optim.Adam) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _adam_state(optimizer: torch.optim.Adam) -> dict:
+    """Moments and steps by the position of the parameter; one that has made no step has none."""
+    parameters = enumerate(_adam_parameters(optimizer))
+    return {str(i): dict(optimizer.state[p]) for i, p in parameters if optimizer.state.get(p)}
+
+
+def _restore_adam(optimizer: torch.optim.Adam, state: dict) -> None:
+    """In place where there are tensors, which `load_state_dict` would replace, as it would the rates."""
+    for i, parameter in enumerate(_adam_parameters(optimizer)):
+        saved, present = state.get(str(i), {}), optimizer.state[parameter]
+        for name, tensor in present.items():
+            tensor.copy_(saved[name]) if saved else tensor.zero_()  # zeros are the start
+        for name in saved.keys() - present.keys():
+            present[name] = saved[name].to(parameter.device, copy=True)

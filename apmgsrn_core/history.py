@@ -60,6 +60,14 @@ class RunningMean:
         """NaN before the first loss."""
         return self._mean / self._weight if self._weight else math.nan
 
+    def state(self) -> dict:
+        """For a checkpoint."""
+        return {"mean": self._mean, "weight": self._weight}
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self._mean, self._weight = state["mean"], state["weight"]
+
 
 class History:
     """Collects rows, and knows how much of the training is done.
@@ -81,7 +89,7 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Since the training began."""
+        """Since the training began; what passed between a checkpoint and the restart does not count."""
         return time.perf_counter() - self._start
 
     def progress(self, iteration: int) -> float:
@@ -107,3 +115,13 @@ class History:
         columns = list(zip(*self._rows)) or [()] * len(COLUMNS)
         kinds = (np.int64, *(np.float64,) * 4)
         return {name: np.array(c, dtype=k) for name, c, k in zip(COLUMNS, columns, kinds)}
+
+    def checkpoint(self) -> dict:
+        """For a checkpoint: the table, and the time until now. (`state` is what a progress callback is given.)"""
+        return {"seconds": self.seconds, "loss": self.loss, "rows": self.table()}
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `checkpoint`, in its rows and its time."""
+        self._start = time.perf_counter() - state["seconds"]
+        self.loss = state["loss"]
+        self._rows = list(zip(*(state["rows"][name].tolist() for name in COLUMNS)))

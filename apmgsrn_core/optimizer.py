@@ -11,6 +11,8 @@ import torch
 
 from .train_config import TrainConfig
 
+MOMENTS = ("mean", "square", "steps")
+
 
 @dataclass
 class ParameterGroup:
@@ -48,6 +50,30 @@ class Adam:
                     parameter.detach(), parameter.grad, mean.detach(), square.detach(), steps + 1, group.rate,
                     config.beta_1, config.beta_2, config.epsilon,
                 )  # fmt: skip
+
+    def state(self) -> dict:
+        """For a checkpoint: rate and moments of each group; groups and parameters by their position."""
+        return {
+            str(g): {
+                "rate": group.rate,
+                "moments": {
+                    str(p): dict(zip(MOMENTS, group.moments[parameter]))
+                    for p, parameter in enumerate(group.parameters)
+                    if parameter in group.moments
+                },
+            }
+            for g, group in enumerate(self.groups)
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state` of equal groups."""
+        for g, group in enumerate(self.groups):
+            group.rate = state[str(g)]["rate"]
+            group.moments = {}
+            for p, saved in state[str(g)]["moments"].items():
+                parameter = group.parameters[int(p)]
+                mean, square = (torch.empty_like(parameter.detach()).copy_(saved[name]) for name in MOMENTS[:2])
+                group.moments[parameter] = mean, square, saved["steps"]
 
 
 def adam_step(values, gradient, mean, square, step: int, rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:

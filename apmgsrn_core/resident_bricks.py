@@ -79,6 +79,25 @@ class ResidentBricks:
             self._swap()
         return due > 0
 
+    @property
+    def budget_bytes(self) -> int | None:
+        """The least budget that cuts the volume like this; None: one brick holds it all."""
+        return self._store.nbytes if self.count > 1 else None
+
+    def state(self) -> dict:
+        """For a checkpoint: how far the round is. The values are not in it."""
+        return {"step": self._step, "oldest": self._oldest, "next": self._next, "bricks": list(self._bricks)}
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state` of the same volume, seed and cut. Waits for the device."""
+        self._step = state["step"]
+        if self.count == 1:
+            return
+        self._oldest, self._next = state["oldest"], state["next"]
+        if self._copied is not None:
+            self._copied.synchronize()  # the staging memory is free
+        self._bring_in(list(state["bricks"]))
+
     def box(self, slot: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """First value and extent, in what sizes count, of the bricks in slots (n,): (n, 3) float64 each."""
         brick = self.slots[slot]
@@ -156,21 +175,27 @@ class ResidentBricks:
         if self._stream is not None:
             self._store.record_stream(self._stream)
         self._bricks = self._queue[: self.resident]
+        self.slots = torch.tensor(self._bricks, device=self._device)
+        self._place = torch.arange(self.resident, device=self._device)
+        self.is_resident = torch.ones(self.count, dtype=torch.bool, device=self._device)
+        self.correction = torch.ones((), dtype=torch.float64, device=self._device)
         if spare:
-            for slot, brick in enumerate(self._bricks):
-                self._fill(self._staging.numpy(), brick)
-                self._store[slot].copy_(self._staging)  # waits: only here, before the training
+            self._bring_in(self._bricks)
         else:
             for z, slab in self._data.slabs():
                 self._store[0, z : z + len(slab)].copy_(torch.from_numpy(self._native(slab)))
-        self.slots = torch.tensor(self._bricks, device=self._device)
-        self._place = torch.arange(self.resident, device=self._device)
-        self.is_resident = torch.zeros(self.count, dtype=torch.bool, device=self._device)
+
+    def _bring_in(self, bricks: list[int]) -> None:
+        """Fill the slots with these bricks and begin to copy the next one. Waits for the device."""
+        self._bricks = bricks
+        for slot, brick in zip(self._active, bricks):
+            self._fill(self._staging.numpy(), brick)
+            self._store[slot].copy_(self._staging)
+        self.slots.copy_(torch.tensor(bricks))
+        self.is_resident.zero_()
         self.is_resident[self.slots] = True
-        self.correction = torch.ones((), dtype=torch.float64, device=self._device)
-        if spare:
-            self._correct()
-            self._begin_copy()
+        self._correct()
+        self._begin_copy()
 
     def _native(self, values: np.ndarray) -> np.ndarray:
         """A contiguous copy that torch can read."""

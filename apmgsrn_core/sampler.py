@@ -137,6 +137,21 @@ class Sampler:
             self._probability = wanted / wanted.sum()
             self._cumulative = np.cumsum(self._probability)
 
+    def state(self) -> dict:
+        """For a checkpoint."""
+        return {
+            "seed": self._seed, "drawn": self._drawn, "error": self._error, "seen": self._seen,
+            "probability": self._probability,
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state` of the same data and settings."""
+        self._seed, self._drawn = state["seed"], state["drawn"]
+        self._error, self._seen = state["error"].copy(), state["seen"].copy()
+        started = state["probability"] is not None
+        self._probability = state["probability"].copy() if started else None
+        self._cumulative = np.cumsum(self._probability) if started else None
+
     def _move_to_blocks(self, unit: np.ndarray, picks: np.ndarray, cumulative: np.ndarray) -> None:
         """Move positions, in place, into the blocks that the picks fall on."""
         block = np.searchsorted(cumulative, picks).clip(0, len(cumulative) - 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import numpy as np
+
 from .train_config import TrainConfig
 from .optimizer import Adam
 
@@ -23,6 +25,13 @@ class CosineSchedule:
         factor = self._floor + (1 - self._floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         for group, start in zip(self._groups, self._starts):
             group.rate = start * factor
+
+    def state(self) -> dict:
+        """For a checkpoint: nothing, the progress says all."""
+        return {}
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`. The rates are the optimizer's; this object was made before those were restored."""
 
 
 class PlateauSchedule:
@@ -59,6 +68,19 @@ class PlateauSchedule:
                 group.rate *= self.FACTOR
             self._cooldown, self._bad = self.COOLDOWN, 0
         self.finished = self._groups[0].rate < self._stop
+
+    def state(self) -> dict:
+        """For a checkpoint; the rates are the optimizer's."""
+        return {
+            "losses": np.array(self._losses, dtype=np.float64), "best": self._best, "bad": self._bad,
+            "cooldown": self._cooldown, "finished": self.finished,
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self._losses = deque(state["losses"].tolist(), maxlen=self.WINDOW)
+        self._best, self._bad = state["best"], state["bad"]
+        self._cooldown, self.finished = state["cooldown"], state["finished"]
 
 
 def make_schedule(optimizer: Adam, config: TrainConfig) -> CosineSchedule | PlateauSchedule:

@@ -71,6 +71,21 @@ class HostStep:
         """Running mean of the loss; NaN before the first step."""
         return self._mean.value
 
+    def state(self) -> dict:
+        """For a checkpoint; the network's parameters are not in it."""
+        return {
+            "optimizer": self._optimizer.state(), "mean": self._mean.state(), "last_loss": self.last_loss,
+            "density": None if self._density is None else self._density.state(),
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self._optimizer.restore(state["optimizer"])
+        self._mean.restore(state["mean"])
+        self.last_loss = state["last_loss"]
+        if self._density is not None:
+            self._density.restore(state["density"])
+
 
 class DeviceStep:
     """The same without waiting for the GPU in a step; the published placement and schedule, which read the loss of each
@@ -86,6 +101,14 @@ class DeviceStep:
     def run(self, batch, direct: bool, progress: float) -> torch.Tensor:
         """See `HostStep.run`; the result is overwritten by the next step."""
         return self._step.run(batch, direct)
+
+    def state(self) -> dict:
+        """For a checkpoint, see `HostStep.state`; on the device."""
+        return self._step.state()
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self._step.restore(state)
 
 
 def stays_on_device(device: torch.device, config: TrainConfig) -> bool:
