@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from volumes import tiny, wave
 
 from apmgsrn_core import (
-    ApmgsrnError, DataError, FieldError, Grid, ModelConfig, NeuralVolume, Region, train_volume,
+    ApmgsrnError, ArrayInfo, BrickLayout, ConfigError, DataError, FieldError, Grid, ModelConfig, ModelFileError,
+    NeuralVolume, Region, train_volume,
 )  # fmt: skip
+from apmgsrn_core.model import Network
+from apmgsrn_core.model_file import ModelFile
+from apmgsrn_core.weights import pack_networks
 
 ROTATED = {"origin": (5, -3, 2), "spacing": (0.5, -2.0, 1.5), "direction": ((0, -1, 0), (1, 0, 0), (0, 0, 1))}
 CASES = {
@@ -150,7 +155,7 @@ def test_progress_and_stop(volumes, monkeypatch):
     shares = []
     volumes["points"].sample_region(on_progress=shares.append)
     assert shares == [1.0]
-    monkeypatch.setattr("apmgsrn_core.volume.CHUNK", 1000)
+    monkeypatch.setattr("apmgsrn_core.brick_sampling.CHUNK", 1000)
     shares = []
     volumes["points"].sample_region(grid=volumes["points"].grid.scaled(5), on_progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 2
@@ -178,3 +183,118 @@ def test_opened_from_a_path_and_from_bytes(tmp_path):
     opened = NeuralVolume.open(str(tmp_path / "m.apmgsrn"), device="cpu")
     assert opened.times == (2.5,) and opened.key == result.volume.key and opened.grid == grid
     np.testing.assert_array_equal(opened.reconstruct(), result.volume.reconstruct())
+
+
+# ---- many bricks -----------------------------------------------------------------------------------
+
+BRICKS = {
+    "points": (Grid((17, 13, 9), **ROTATED), BrickLayout((17, 13, 9), (4, 3, 2))),
+    "cells": (Grid((18, 14, 10), association="cell", **ROTATED), BrickLayout((17, 13, 9), (4, 3, 2))),
+    "flat": (Grid((17, 1, 9), spacing=(1, 2, 3)), BrickLayout((17, 1, 9), (5, 1, 2))),
+}
+
+
+@pytest.fixture(scope="module")
+def bricked():
+    """name -> the bytes of a model of many bricks, their features large enough to differ."""
+    models = {}
+    for name, (grid, layout) in BRICKS.items():
+        networks = [Network(MODEL.with_components(3), torch.Generator().manual_seed(b)) for b in range(layout.count)]
+        for network in networks:
+            network.requires_grad_(False).features.mul_(10_000)
+        arrays = (
+            ArrayInfo("f", grid.association, 1, "float32", (0.0, 1.0)),
+            ArrayInfo("g", grid.association, 2, "uint8", (0.0, 255.0)),
+        )
+        models[name] = pack_networks(networks, grid, arrays, (None,), tiny(), "", layout)
+    return models
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The bricks whose sections are read, in order."""
+    read, original = [], ModelFile.read_section
+    monkeypatch.setattr(ModelFile, "read_section", lambda self, b, t: read.append(b) or original(self, b, t))
+    return read
+
+
+@pytest.mark.parametrize("case", BRICKS)
+@pytest.mark.parametrize("scale", [0.7, 1, 2])
+@pytest.mark.parametrize("field", ["f", "g"])
+def test_a_region_of_many_bricks_is_its_points(bricked, case, scale, field):
+    volume = NeuralVolume.from_bytes(bricked[case], "cpu")
+    region = volume.reconstruct(scale, field)
+    points = volume.sample_points(value_positions(volume.grid.scaled(scale)), field)
+    assert np.isfinite(region).all()
+    np.testing.assert_allclose(region.reshape(points.shape), points, atol=1e-5 * np.ptp(points))
+
+
+@pytest.mark.parametrize("case", BRICKS)
+def test_parts_of_many_bricks_are_those_of_the_whole(bricked, case, monkeypatch):
+    volume = NeuralVolume.from_bytes(bricked[case], ("cpu", "cpu"))
+    whole, grid = volume.sample_region(dtype="original", field="g"), volume.grid
+    assert whole.dtype == np.uint8
+    monkeypatch.setattr("apmgsrn_core.region_sampling.MOST_VALUES", 100)
+    shares = []
+    np.testing.assert_array_equal(volume.sample_region(dtype="original", field="g", on_progress=shares.append), whole)
+    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 5
+    for z in range(0, grid.value_dims[2], 2):
+        start, stop = (3, 0, z), (*grid.value_dims[:2], min(z + 2, grid.value_dims[2]))
+        part = volume.sample_region(Region(start, stop), dtype="original", field="g")
+        np.testing.assert_array_equal(part, whole[start[2] : stop[2], :, 3:])
+    with pytest.raises(ApmgsrnError, match="stopped"):
+        volume.sample_region(on_progress=lambda share: share < 0.5)
+
+
+def test_another_lattice_over_many_bricks(bricked):
+    volume = NeuralVolume.from_bytes(bricked["cells"], "cpu")
+    grid = Grid((9, 8, 7), origin=(-5, -3, 2), spacing=(2, 1, 1.5), direction=((1, 0, 0), (0, 1, 0), (0, 0, 1)))
+    found = volume.sample_region(grid=grid)
+    expected = volume.sample_points(value_positions(grid)).reshape(found.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.isnan(found).any() and np.isfinite(found).any()
+
+
+def test_only_the_bricks_that_are_touched_are_read(bricked, reads):
+    volume = NeuralVolume.from_bytes(bricked["points"], "cpu")
+    layout = volume.layout
+    assert reads == []
+    core = layout.core(5)
+    inside = Region([a + 1 for a in core.start], [b - 1 for b in core.stop])
+    volume.sample_region(inside)
+    volume.sample_points(volume.grid.index_to_world([np.add(core.start, 1.5)]))
+    assert reads == [5]
+    volume.sample_region(core)
+    touched = [n for n in range(layout.count) if np.abs(np.subtract(layout.place(n), layout.place(5))).max() <= 1]
+    assert sorted(reads) == touched
+    volume.reconstruct()
+    assert sorted(reads) == list(range(layout.count))
+    assert [volume.network(b) for b in range(layout.count)] == volume.networks and len(reads) == layout.count
+
+
+def test_feature_grids_of_some_bricks(bricked, reads):
+    volume = NeuralVolume.from_bytes(bricked["cells"], "cpu")
+    some = volume.feature_grids(bricks=[7, 2])
+    assert sorted(reads) == [2, 7]
+    assert [(b.id, b.brick) for b in some] == [(6 * brick + g, brick) for brick in (2, 7) for g in range(6)]
+    every = volume.feature_grids()
+    assert [b.id for b in every] == list(range(6 * volume.layout.count))
+    assert all((a.corners == every[a.id].corners).all() for a in some)
+    own, transform = volume.layout.grid_of(7, volume.grid), volume.network(7).transforms[0].double().numpy()
+    local = own.index_to_normalised(own.world_to_index(every[42].corners)) @ transform[:, :3].T + transform[:, 3]
+    np.testing.assert_allclose(np.abs(local), 1, atol=1e-9)
+    assert volume.feature_grids(bricks=[]) == []
+
+
+def test_a_brick_that_is_damaged_or_missing_is_named(bricked):
+    first = ModelFile(bricked["points"]).sections[1, 0][0]
+    damaged = bytearray(bricked["points"])
+    damaged[first + 100] ^= 1
+    volume = NeuralVolume.from_bytes(bytes(damaged), ("cpu", "cpu"))
+    assert np.isfinite(volume.sample_region(Region((0, 0, 0), (3, 2, 2)))).all()
+    with pytest.raises(ModelFileError, match="brick 1, .*checksum"):
+        volume.reconstruct()
+    with pytest.raises(ModelFileError, match="found 24"):
+        volume.network(24)
+    with pytest.raises(ConfigError, match="device"):
+        NeuralVolume.from_bytes(bricked["points"], ())
