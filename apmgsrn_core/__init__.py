@@ -37,6 +37,11 @@ _HOME_OF = {
     "read_model": "model_file",
     "write_bytes": "model_writer",
     "Communicator": "distributed",
+    "Pieces": "pieces",
+    "VolumeJob": "volume_job",
+    "devices_of_rank": "device",
+    "choose_layout": "trainer",
+    "volume_passes": "trainer",
     "list_devices": "device",
     "resolve_device": "device",
     "content_hash": "fingerprint",
@@ -57,7 +62,7 @@ def __getattr__(name: str):
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'apmgsrn_core' has no attribute {name!r}")
-    if home in ("volume", "trainer"):
+    if home in ("volume", "trainer", "volume_job"):
         from .device import require_torch
 
         require_torch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import os
 import sys
 
 from .errors import DeviceError
@@ -73,3 +74,42 @@ def resolve_device(text: str = "auto"):
             f"devices; available: {', '.join(list_devices())}"
         )
     raise DeviceError(f"device {text!r} is unknown; available: {', '.join(list_devices())}")
+
+
+def devices_of_rank(text: str = "auto", place: tuple[int, int] = (0, 1)) -> list:
+    """The torch devices that one rank trains bricks on.
+
+    Args:
+        text: "auto", one device, or several with commas between ("cuda:0,cuda:1"; "cpu,cpu").
+        place: (number of this rank among those of its computer, how many those are), see `Communicator.neighbours`.
+
+    Returns:
+        For "auto" every so many of the CUDA devices, so that the ranks of a computer share them: with 4 devices and 2
+        ranks two each, with 2 devices and 4 ranks one for two ranks; without CUDA the CPU. Otherwise what `text` names.
+
+    Raises:
+        DeviceError: See `resolve_device`.
+    """
+    torch = require_torch()
+    if (text or "auto").lower() != "auto":
+        parts = [text] if "(" in text else text.split(",")  # the names in `list_devices` may hold commas
+        return [resolve_device(part.strip()) for part in parts]
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        return [torch.device("cpu")]
+    rank, ranks = place
+    return [torch.device("cuda", index) for index in range(rank % count, count, max(ranks, 1) if ranks <= count else count)]
+
+
+def memory_for_values(devices: list, ranks: int) -> int:
+    """Bytes that the values of one brick may take: a quarter of the least memory of the devices, or of the computer's.
+
+    Args:
+        devices: Of this rank.
+        ranks: That share the computer.
+    """
+    torch = require_torch()
+    of_computer = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
+    sizes = [of_computer // (max(ranks, 1) * len(devices))]
+    sizes += [torch.cuda.get_device_properties(d).total_memory for d in devices if d.type == "cuda"]
+    return min(sizes) // 4

@@ -19,13 +19,19 @@ class FieldData:
         values: [z, y, x] or [z, y, x, component], any integer or floating-point type.
         grid: The lattice they live on.
         name: For messages.
+        value_range: (minimum, maximum) that 0 and 1 stand for, of the whole that these values are a part of; None: theirs.
 
     Raises:
         DataError: Shape and grid differ, the type is not numeric, there are fewer than two values, none is finite,
             or the range overflows float64.
+
+    Attributes:
+        missing: Values that are not finite; 0 when a range was given.
     """
 
-    def __init__(self, values: np.ndarray, grid: Grid, name: str = "values"):
+    def __init__(
+        self, values: np.ndarray, grid: Grid, name: str = "values", value_range: tuple[float, float] | None = None
+    ):
         values = np.asarray(values)
         if values.ndim not in (3, 4) or values.shape[:3] != grid.value_dims[::-1]:
             raise DataError(
@@ -40,7 +46,7 @@ class FieldData:
         self.grid = grid
         self.name = name
         self.components = self.values.shape[3]
-        self.minimum, self.maximum, self.missing = self._scan()
+        self.minimum, self.maximum, self.missing = self._scan() if value_range is None else (*value_range, 0)
 
     @property
     def dims(self) -> tuple[int, int, int]:

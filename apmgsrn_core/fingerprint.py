@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .bricks import BrickLayout
 from .model_config import ModelConfig
 from .train_config import TrainConfig
 from .errors import ModelFileError
@@ -36,12 +37,15 @@ def training_key(
     time: float | None = None,
     initial: str | os.PathLike | bytes | None = None,
     unit: str = "",
+    layout: BrickLayout | None = None,
+    parameters: int = 0,
 ) -> str:
     """Hash of everything that decides what a training gives.
 
     Args:
         values: The array, or its `content_hash` when the caller remembers it.
-        grid, name, model, train, time, initial, unit: As given to `train_volume`.
+        grid, name, model, train, time, initial, unit, parameters: As given to `train_volume`.
+        layout: The bricks; None: one.
 
     Returns:
         64 hexadecimal digits.
@@ -65,4 +69,8 @@ def training_key(
         "time": time,
         "initial": hashlib.sha256(initial).hexdigest() if initial else None,
     }
+    if layout is not None and layout.count > 1:
+        parts["layout"] = layout.to_dict()
+    if parameters:
+        parts["parameters"] = parameters
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,11 @@ SMOOTHING_STEPS = 50  # of the running mean of the loss
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a training stands. PSNR in dB over the data's range, estimated from the last steps' loss."""
+    """Where a training stands. PSNR in dB over the data's range, estimated from the last steps' loss.
+
+    Of a volume in several bricks: iteration, loss, psnr and learning_rate are those of `brick`, one that this rank trains;
+    `finished` of `bricks` are done on all ranks; seconds, seconds_left and fraction are of the whole.
+    """
 
     iteration: int
     iterations: int
@@ -24,12 +28,16 @@ class TrainingState:
     psnr: float
     learning_rate: float
     fraction: float
+    brick: int = 0
+    bricks: int = 1
+    finished: int = 0
 
     @property
     def message(self) -> str:
         """One readable line."""
         left = _duration(self.seconds_left) if math.isfinite(self.seconds_left) else "unknown time"
-        return f"iteration {self.iteration} of {self.iterations}, {self.psnr:.1f} dB, {left} left"
+        which = f"brick {self.brick} ({self.finished} of {self.bricks} done): " if self.bricks > 1 else ""
+        return f"{which}iteration {self.iteration} of {self.iterations}, {self.psnr:.1f} dB, {left} left"
 
 
 def _duration(seconds: float) -> str:
@@ -125,3 +133,9 @@ class History:
         self._start = time.perf_counter() - state["seconds"]
         self.loss = state["loss"]
         self._rows = list(zip(*(state["rows"][name].tolist() for name in COLUMNS)))
+
+
+def merged_table(tables: list[tuple[int, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
+    """The tables of (brick, table), one after the other, with a column `brick` more."""
+    columns = {name: np.concatenate([table[name] for _, table in tables]) for name in COLUMNS}
+    return {**columns, "brick": np.concatenate([np.full(len(table["iteration"]), b, np.int64) for b, table in tables])}

@@ -118,6 +118,16 @@ class ModelConfig:
         one = replace(small, number_of_grids=2).parameter_count() - small.parameter_count()
         return replace(small, number_of_grids=1 + (parameters - small.parameter_count()) // one)
 
+    def with_parameters(self, parameters: int) -> "ModelConfig":
+        """The same kind of model at about so many trained numbers: of our own family another one (`of_size`), else one
+        with another number of placed grids; at least one grid."""
+        own = ModelConfig.of_size(max(self.parameter_count(), 2000))
+        if replace(self, storage=own.storage, output_components=0) == own:
+            return replace(ModelConfig.of_size(max(parameters, 2000)), storage=self.storage)
+        one = replace(self, number_of_grids=2).parameter_count() - replace(self, number_of_grids=1).parameter_count()
+        more = (parameters - replace(self, number_of_grids=1).parameter_count()) // one
+        return replace(self, number_of_grids=1 + max(more, 0)) if self.number_of_grids else self
+
     def fitted_to(self, grid: Grid) -> "ModelConfig":
         """The same model for data of these dims: a flat axis gets 1 node, the others as many as keep the size."""
         flat = tuple(n == 1 for n in grid.value_dims)

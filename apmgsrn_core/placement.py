@@ -81,7 +81,7 @@ def complexity_map(data: FieldData, power: float) -> tuple[np.ndarray, tuple[int
     for z in range(0, shape[0], depth):
         low = max(z - halo, 0)
         slab = data.normalised(data.values[low : z + depth + halo])
-        detail = _detail(np.nan_to_num(slab, nan=0.0), np.isfinite(slab))[z - low :][:depth]
+        detail = squared_detail(np.nan_to_num(slab, nan=0.0), np.isfinite(slab))[z - low :][:depth]
         rows = slice(z // step[0], z // step[0] + math.ceil(len(detail) / step[0]))
         total[rows] += _block_sums(detail**power, step)
         counts[rows] += _block_sums(np.ones_like(detail), step)
@@ -89,8 +89,8 @@ def complexity_map(data: FieldData, power: float) -> tuple[np.ndarray, tuple[int
     return (total / mean if mean > 0 else total) + FLOOR * counts, step
 
 
-def _detail(values: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """(z, y, x, c) -> (z, y, x) squared residual of a blur, over all components; 0 where the data is not finite."""
+def squared_detail(values: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """(z, y, x, c) -> (z, y, x) squared residual of a blur, summed over the components; 0 where the data is not finite."""
     blurred, share = values, finite
     for axis in range(3):
         for _ in range(2):

@@ -18,7 +18,7 @@ def layouts(draw, most=24):
     dims = [draw(st.integers(1, most)) for _ in range(3)]
     counts = [draw(st.integers(1, max(n - 1, 1))) for n in dims]
     ghosts = draw(st.integers(0, 4))
-    return BrickLayout(dims, counts, ghosts, draw(st.integers(0, ghosts)))
+    return BrickLayout(dims, counts, ghosts, draw(st.integers(0, ghosts + 1)))
 
 
 def covered(layout, box_of):
@@ -91,7 +91,8 @@ def test_weights_sum_to_one_and_stay_inside_the_trained_values(layout, seed):
     trained = [layout.trained(b) for b in range(layout.count)]
     start = np.array([t.start for t in trained])[bricks]
     stop = np.array([t.stop for t in trained])[bricks]
-    assert (inside >= start).all() and (inside <= stop - 1).all()
+    beyond = max(layout.overlap - layout.ghosts, 0)  # where a border's value goes on
+    assert (inside >= start - beyond).all() and (inside <= stop - 1 + beyond).all()
 
 
 @settings(max_examples=300, deadline=None)
@@ -179,8 +180,9 @@ def test_automatic_keeps_what_is_asked_for():
     [
         (dict(counts=(7, 1, 1)), "at most 6 along x for 7 values"),
         (dict(counts=(1, 0, 1)), "counts"),
-        (dict(ghosts=0, overlap=1), "overlap"),
+        (dict(ghosts=0, overlap=2), "overlap: expected from 0 to the ghosts and one \\(1\\)"),
         (dict(overlap=-1), "overlap"),
+        (dict(ghosts=-1), "ghosts"),
     ],
 )
 def test_a_layout_that_cannot_be_is_told(arguments, words):

@@ -88,7 +88,7 @@ def test_layout_is_as_specified(model):
     data = model[section["offset"] : section["offset"] + section["length"]]
     assert section["offset"] == 64 and hashlib.sha256(data).hexdigest() == section["sha256"]
     assert section["coder"] == "none" and (section["brick"], section["time"]) == (0, 0)
-    assert manifest["layout"] == {"counts": [1, 1, 1], "ghosts": 2, "overlap": 1}
+    assert manifest["layout"] == {"counts": [1, 1, 1], "ghosts": 0, "overlap": 1}
     grids = {"count": 3, "resolution": [3, 4, 5], "features": 2, "placed": True, "interpolation": "linear"}
     assert manifest["bricks"] == [{"start": [0, 0, 0], "stop": [9, 8, 7], "grids": [{**grids, "dtype": "float16"}]}]
 
@@ -212,7 +212,7 @@ def bricks() -> bytes:
 
 def test_manifest_of_several_bricks(bricks):
     manifest = ModelFile(bricks).header.manifest
-    assert manifest["layout"] == {"counts": [1, 2, 1], "ghosts": 2, "overlap": 1}
+    assert manifest["layout"] == {"counts": [1, 2, 1], "ghosts": 0, "overlap": 1}
     first, second = manifest["bricks"]
     assert (first["start"], first["stop"], second["start"], second["stop"]) == (
         [0, 0, 0], [7, 4, 9], [0, 3, 0], [7, 8, 9],

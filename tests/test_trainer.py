@@ -184,7 +184,7 @@ def test_stopping_keeps_the_partial_result():
 def test_history_says_what_the_stored_model_gives():
     values, grid = wave((17, 16, 15))
     result = train(values, grid, settings=tiny(iterations=200))
-    assert set(result.history) == {"iteration", "seconds", "loss", "psnr", "learning_rate"}
+    assert set(result.history) == {"iteration", "seconds", "loss", "psnr", "learning_rate", "brick"}
     assert len({len(c) for c in result.history.values()}) == 1
     assert (np.diff(result.history["iteration"]) > 0).all() and (np.diff(result.history["seconds"]) >= 0).all()
     assert result.history["psnr"][-1] == pytest.approx(psnr(values, result.volume.reconstruct()), abs=0.2)

@@ -1,0 +1,128 @@
+"""One brick from its values to its stored network; several side by side on several devices."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from .brick_folder import BrickFolder, FinishedBrick
+from .brick_survey import Survey
+from .brick_training import mean_squared_error, train_brick
+from .device_sampler import DeviceSampler
+from .field_data import FieldData
+from .history import History, TrainingState
+from .model import Network
+from .model_file import ModelFile
+from .model_writer import StoredBrick
+from .placement import start_transforms
+from .sampler import Sampler
+from .training_step import stays_on_device
+from .volume_job import BrickPlan, VolumeJob
+from .weights import describe_brick, pack_section, read_network, round_to_stored
+
+SEED_STRIDE = 1_000_003  # seeds of different bricks do not meet
+LOOK_SECONDS = 0.2  # between two reports when several bricks are trained at once
+
+
+class BrickWorker:
+    """Trains bricks of one job.
+
+    Args:
+        survey, plans: Of all bricks.
+        folder: Keeps checkpoints and finished bricks; None: in memory.
+    """
+
+    def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
+        self._job, self._range, self._plans, self._folder = job, survey.range, plans, folder
+
+    def constant(self, brick: int) -> FinishedBrick:
+        """A brick of one value: exact, without training."""
+        plan = self._plans[brick]
+        network = Network(plan.model, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            network.layers[-1].weight.zero_()
+            network.layers[-1].bias.fill_(plan.value)
+        history = History(1)
+        history.add_row(0, 0.0, 0.0)
+        return self._finished(brick, network, "constant data", 0.0, history)
+
+    def train(
+        self, brick: int, values: np.ndarray, device: torch.device, budget: float, on_progress: Callable
+    ) -> FinishedBrick:
+        """Train a brick.
+
+        Args:
+            values: [z, y, x] or [z, y, x, component] of `layout.trained(brick)`.
+            budget: Seconds; 0 = none.
+            on_progress: See `train_brick`.
+        """
+        job, plan = self._job, self._plans[brick]
+        data = FieldData(values, plan.grid, job.name, self._range)
+        train = replace(plan.train, time_budget=budget)
+        seed = train.seed * SEED_STRIDE + brick
+        generator = torch.Generator().manual_seed(seed)
+        network = self._start(data, plan, generator)
+        on_device = stays_on_device(device, train)
+        sampler = DeviceSampler(data, train, seed, device) if on_device else Sampler(data, train, generator)
+        checkpoint = self._folder.checkpoint(brick) if self._folder else None
+        reason, history = train_brick(
+            network.to(device), sampler, train, lambda state: on_progress(replace(state, brick=brick)),
+            constant=not data.span, checkpoint=checkpoint,
+        )  # fmt: skip
+        stored = round_to_stored(network)
+        error = mean_squared_error([stored], Sampler(data, train, generator))
+        last = history.table()
+        history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]))
+        return self._finished(brick, network, reason, error, history)
+
+    def _start(self, data: FieldData, plan: BrickPlan, generator: torch.Generator) -> Network:
+        """The network before the first step: fresh and placed, or the initial model's."""
+        network = Network(plan.model, generator)
+        if self._job.initial:
+            saved = read_network(ModelFile(self._job.initial, "initial model"), plan.brick, self._job.components)
+            network.load_state_dict(saved.state_dict())
+            return network
+        with torch.no_grad():
+            network.transforms.copy_(start_transforms(data, plan.model, plan.train, generator))
+        return network
+
+    def _finished(self, brick: int, network: Network, reason: str, error: float, history: History) -> FinishedBrick:
+        section = pack_section(network)
+        entry = describe_brick(network, self._job.layout, brick, self._job.fitted_model)
+        stored = StoredBrick(brick, entry, len(section), hashlib.sha256(section).hexdigest(), lambda: section)
+        finished = FinishedBrick(stored, reason, error, history.table())
+        if self._folder is None or reason == "stopped by user":
+            return finished
+        return self._folder.save(finished, section)
+
+
+def train_side_by_side(
+    worker: BrickWorker, tasks: list[tuple[int, np.ndarray]], devices: list, budget: float, on_progress: Callable
+) -> list[FinishedBrick]:
+    """Train bricks at once, one on each device; `on_progress` is called by this thread alone, with the state of one of
+    them and the mean fraction."""
+    if len(tasks) == 1:
+        return [worker.train(*tasks[0], devices[0], budget, on_progress)]
+    states: dict[int, TrainingState] = {}
+    stop = threading.Event()
+
+    def note(state: TrainingState) -> bool:
+        states[state.brick] = state
+        return not stop.is_set()
+
+    with ThreadPoolExecutor(max(len(tasks), 1)) as pool:
+        futures = [pool.submit(worker.train, *task, device, budget, note) for task, device in zip(tasks, devices)]
+        while wait(futures, LOOK_SECONDS).not_done:
+            seen = list(copy.copy(states).values())
+            if seen:
+                fraction = sum(s.fraction for s in seen) / len(tasks)
+                if not on_progress(replace(seen[-1], fraction=fraction)):
+                    stop.set()
+    return [future.result() for future in futures]

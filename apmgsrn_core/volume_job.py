@@ -1,0 +1,123 @@
+"""What a training of a volume depends on, except the values themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .brick_budget import brick_models
+from .brick_survey import Survey
+from .bricks import BrickLayout
+from .errors import ConfigError
+from .fingerprint import training_key
+from .grid import Grid
+from .manifest import ArrayInfo
+from .model_config import ModelConfig
+from .model_file import ModelFile
+from .train_config import TrainConfig
+from .weights import brick_config
+
+
+@dataclass(frozen=True)
+class VolumeJob:
+    """One array on one lattice, cut into bricks, and how it is trained.
+
+    Args:
+        grid: The lattice of the whole domain.
+        layout: Its bricks.
+        name, components, dtype: Of the array; `dtype` is numpy's name.
+        model: What a brick has on the average, as the user chose it.
+        train: As the user chose it.
+        parameters: Of all bricks together; 0: those of `model` for each brick.
+        initial: Bytes of the model to start from; b"" for none.
+        time, unit: Stored.
+    """
+
+    grid: Grid
+    layout: BrickLayout
+    name: str
+    components: int
+    dtype: str
+    model: ModelConfig
+    train: TrainConfig
+    parameters: int = 0
+    initial: bytes = b""
+    time: float | None = None
+    unit: str = ""
+
+    def key(self, content: str) -> str:
+        """The training's key, from the content of the values (`Survey.content`)."""
+        return training_key(
+            content, self.grid, self.name, self.model, self.train, self.time, self.initial or None, self.unit,
+            self.layout, self.parameters,
+        )  # fmt: skip
+
+    @property
+    def fitted_model(self) -> ModelConfig:
+        """The model for this data, stored as the model of all bricks."""
+        return self.model.fitted_to(self.grid).with_components(self.components)
+
+    def array_info(self, survey: Survey) -> ArrayInfo:
+        """The array as the model file describes it."""
+        return ArrayInfo(self.name, self.grid.association, self.components, self.dtype, survey.range, self.unit)
+
+
+@dataclass(frozen=True)
+class BrickPlan:
+    """How one brick is trained.
+
+    Attributes:
+        brick: Its number.
+        grid: The lattice of its trained values.
+        model: With `output_components` set.
+        train: Resolved for this brick.
+        value: What stands for a constant brick of a domain that is not, 0 and 1 being the range; None: it is trained.
+    """
+
+    brick: int
+    grid: Grid
+    model: ModelConfig
+    train: TrainConfig
+    value: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """Of its training, relative to other bricks: steps by points, and numbers that each step moves."""
+        if self.value is not None:
+            return 0.0
+        return self.train.iterations * (150.0 * self.train.batch_size + self.model.parameter_count())
+
+
+def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
+    """The plan of each brick, the same on every rank.
+
+    Raises:
+        ConfigError: The model cannot have the data's components, or the initial model does not fit the job.
+    """
+    models = brick_models(survey, job.layout, job.grid, job.model.with_components(job.components), job.parameters)
+    if job.initial:
+        models = _models_of(job)
+    low, high = survey.range
+    plans = []
+    for brick, (model, summary) in enumerate(zip(models, survey.bricks)):
+        grid = job.layout.grid_of(brick, job.grid)
+        value = None
+        if summary.constant and job.layout.count > 1:
+            value = (summary.minimum - low) / (high - low) if low < high and summary.minimum <= high else 0.0
+        plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid), value))
+    return tuple(plans)
+
+
+def _models_of(job: VolumeJob) -> tuple[ModelConfig, ...]:
+    """The networks of the initial model, which the new one must have too."""
+    file = ModelFile(job.initial, "initial model")
+    layout, wanted = file.header.layout, job.fitted_model
+    if layout != job.layout:
+        raise ConfigError(f"the initial model has other bricks: expected {job.layout}, found {layout}")
+    if layout.count == 1 and job.parameters:
+        wanted = wanted.with_parameters(job.parameters).with_components(job.components)
+    found = ModelConfig.from_dict(file.header.manifest["model"])
+    different = [k for k, v in wanted.to_dict().items() if k != "storage" and found.to_dict()[k] != v]
+    if different:
+        listed = ", ".join(f"{k} {getattr(wanted, k)} (the file has {getattr(found, k)})" for k in different)
+        raise ConfigError(f"the initial model has another architecture: expected {listed}")
+    return tuple(brick_config(file.header.manifest, brick) for brick in range(layout.count))
