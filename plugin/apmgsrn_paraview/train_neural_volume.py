@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkTable
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
-from apmgsrn_core import Communicator, DataError, content_hash
+from apmgsrn_core import Communicator
 
 from . import trained_model, vtk_bridge
-from .trained_model import Answer, Memory, TrainedModel, TrainingJob
+from .trained_model import Answer, Memory, TrainedModel
+from .training_run import TrainingRun
 from .training_settings import TrainingSettings
 from .vtk_bridge import ImageFrame
 
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
+EMPTY = ImageFrame()
 
 
 class TrainNeuralVolume(TrainingSettings):
-    """`TrainNeuralVolume`: rank 0 trains, every rank fills the piece that is asked of it.
+    """`TrainNeuralVolume`: the ranks train the bricks together, and every rank fills the piece that is asked of it.
 
     RequestData runs far more often than anything changes (other ports, other pieces), so the
     answer to one set of settings and one state of the input is remembered; of the failures the
-    last one, until a setting is touched.
+    last one, until a setting is touched. A training takes several passes through the pipeline, in each of
+    which RequestData is called once more (`CONTINUE_EXECUTING`).
     """
 
     def __init__(self):
@@ -30,9 +34,11 @@ class TrainNeuralVolume(TrainingSettings):
         self._answers = Memory()  # question -> Answer
         self._failure = None  # (question, our modification time), the error that it ended with
         self._served = None  # the last question that was answered
-        self._contents = Memory()  # state of an array -> hash of its content, so that it is read once
+        self._surveys = Memory()  # state of the input -> what a look at all of it has told
         self._volume = self._volume_stamp = self._values = self._values_stamp = None
-        self._frame = ImageFrame()
+        self._frame, self._input_frame = ImageFrame(), ImageFrame()
+        self._run = self._passes = self._wanted = None  # the training that is under way
+        self._spoken = 0.0
 
     # -- the pipeline ----------------------------------------------------------------------
 
@@ -54,51 +60,74 @@ class TrainNeuralVolume(TrainingSettings):
         return 1
 
     def RequestInformation(self, request, inputs, outputs) -> int:
-        self._frame = ImageFrame.of_information(inputs[0].GetInformationObject(0))
+        self._input_frame = ImageFrame.of_information(inputs[0].GetInformationObject(0))
+        self._frame = self._input_frame if self.settings["output_reconstruction"] else EMPTY
         self._frame.promise(outputs.GetInformationObject(0))
         for port in (1, 2):
             vtk_bridge.promise_unstructured(outputs.GetInformationObject(port))
-        self.about_data = vtk_bridge.describe_array(self, vtkDataObject.GetData(inputs[0], 0), self._frame)
+        self.about_data = vtk_bridge.describe_array(self, vtkDataObject.GetData(inputs[0], 0), self._input_frame)
         return 1
 
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:
-        """Rank 0 asks for everything, the others for a single cell."""
+        """Ask for what the training wants next; while there is none, for a single cell."""
         info = inputs[0].GetInformationObject(0)
-        extent = ImageFrame.of_information(info).extent
-        if vtk_bridge.rank_and_size()[0] != 0:
-            extent = tuple(v for a, b in zip(extent[::2], extent[1::2]) for v in (a, min(a + 1, b)))
-        vtk_bridge.request(info, extent)
+        frame = ImageFrame.of_information(info)
+        if self._passes is None:
+            vtk_bridge.request(info, frame.corner)
+        elif self._wanted is None:
+            vtk_bridge.request_piece(info, frame.extent)
+        else:
+            vtk_bridge.request(info, self._wanted)
         return 1
 
     def produce(self, request, inputs, outputs) -> None:
-        answer = self._answer(request, inputs, outputs)
-        model, self._frame = answer.model, answer.frame
-        on_root = vtk_bridge.rank_and_size()[0] == 0
+        try:
+            answer = self._answer(request, inputs, outputs)
+        except Exception:
+            self._end_run(request)
+            raise
+        if answer is None:
+            request.Set(Pipeline.CONTINUE_EXECUTING(), 1)
+            return
+        self._end_run(request)
+        self._fill(answer, outputs)
+
+    def _fill(self, answer: Answer, outputs) -> None:
+        model, rank = answer.model, vtk_bridge.rank_and_size()[0]
+        self._frame = answer.frame if self.settings["output_reconstruction"] else EMPTY
         volume = self._open(model)
-        extent = vtk_bridge.requested_extent(outputs)
         image, table, mesh = (kind.GetData(outputs, port) for port, kind in enumerate(OUTPUTS))
+        extent = vtk_bridge.requested_extent(outputs) if self._frame is not EMPTY else EMPTY.extent
         self._frame.place(image, extent)
-        if self._frame.region(extent, answer.association).count:
+        if self._frame is not EMPTY and self._frame.region(extent, answer.association).count:
             values = self._reconstruct(volume, model, extent, answer.association)
             vtk_bridge.fill_array(image, values, volume.arrays[0].name, answer.association)
-        vtk_bridge.fill_table(table, model.history, with_rows=on_root)
-        vtk_bridge.fill_boxes(mesh, volume.feature_grids() if on_root else [])
+        vtk_bridge.fill_table(table, model.history, with_rows=rank == 0)
+        vtk_bridge.fill_boxes(mesh, volume.feature_grids(self._own_bricks(volume)))
         for output in (image, table, mesh):
             vtk_bridge.tag_model(output, model.path)
         self.status = model.status
 
+    @staticmethod
+    def _own_bricks(volume) -> list:
+        """The bricks whose feature grids this rank shows."""
+        rank, size = vtk_bridge.rank_and_size()
+        return [brick for brick, owner in enumerate(volume.layout.ranks(size)) if owner == rank]
+
     def leave_empty(self, outputs) -> None:
-        self._frame.place(vtkImageData.GetData(outputs, 0), vtk_bridge.requested_extent(outputs))
+        extent = vtk_bridge.requested_extent(outputs) if self._frame is not EMPTY else EMPTY.extent
+        self._frame.place(vtkImageData.GetData(outputs, 0), extent)
         for port in (1, 2):
             OUTPUTS[port].GetData(outputs, port).Initialize()
 
     def _open(self, model: TrainedModel):
         """The model as the file has it, ready to sample."""
-        stamp = (model.key, self.settings["device"])
+        stamp = (model.key, model.path, self.settings["device"])
         if stamp != self._volume_stamp:
             from apmgsrn_core import NeuralVolume as Volume
 
-            self._volume, self._volume_stamp = Volume.from_bytes(model.data, stamp[1], model.path), stamp
+            source = (Volume.from_bytes, model.data) if model.data else (Volume.open, model.path)
+            self._volume, self._volume_stamp = source[0](source[1], stamp[2]), stamp
         return self._volume
 
     def _reconstruct(self, volume, model: TrainedModel, extent: tuple, association: str):
@@ -113,37 +142,50 @@ class TrainNeuralVolume(TrainingSettings):
 
     # -- one answer for one question -------------------------------------------------------
 
-    def _answer(self, request, inputs, outputs) -> Answer:
-        """The model that belongs to the settings and the input, found together with all ranks.
+    def _answer(self, request, inputs, outputs) -> Answer | None:
+        """The model that belongs to the settings and the input, found together with all ranks; None: in a later pass.
 
         Whether to talk to the other ranks is decided by what changes on all of them at once: the
         settings and the modification time of the pipeline above, never by this rank's data.
         """
         question = self._question(request, outputs)
-        answer = self._answers.get(question)
+        answer = self._answers.get(question) if self._passes is None else None
         if answer is None:
-            answer = self._answer_together((question, self.GetMTime()), inputs)
+            answer = self._next_pass((question, self.GetMTime()), vtkDataObject.GetData(inputs[0], 0))
+            if answer is None:
+                return None
             self._answers.keep(question, answer)
         elif question != self._served and vtk_bridge.rank_and_size()[0] == 0:
             trained_model.save(answer.model, self.model_path())  # another time step lies there now
         self._served = question
         return answer
 
-    def _answer_together(self, attempt: tuple, inputs) -> Answer:
-        """Let rank 0 find the answer for all; an attempt that has failed is not made again."""
+    def _next_pass(self, attempt: tuple, image) -> Answer | None:
+        """Go on with the training, or begin it; an attempt that has failed is not made again."""
         if self._failure is not None and self._failure[0] == attempt:
             raise self._failure[1]
         communicator = Communicator(vtk_bridge.pipeline_communicator())
         try:
-            answer = communicator.from_root(lambda: self._answer_on_root(inputs))
-            if not answer.model.data:  # the other ranks remember it as well
-                answer.model.data = self._remembered(answer.model.key).data
+            if self._passes is None:
+                self._run = TrainingRun(self, self._input_frame, communicator, self._surveys, attempt[0][1:])
+                self._passes = self._run.passes()
+                next(self._passes)  # wants the corner that is here now
+            self._wanted = self._passes.send(image)
+            return None
+        except StopIteration as end:
+            self._failure = None
+            model = communicator.from_root(lambda: self._finish(end.value))
+            return Answer(model, self._run.frame, self._run.job.grid.association)
         except Exception as error:
             error.shown = communicator.rank != 0  # rank 0 shows it for all
             self._failure = attempt, error.with_traceback(None)
             raise
-        self._failure = None
-        return answer
+
+    def _end_run(self, request) -> None:
+        if self._passes is not None:
+            self._passes.close()
+        self._run = self._passes = self._wanted = None
+        request.Remove(Pipeline.CONTINUE_EXECUTING())
 
     def _question(self, request, outputs) -> tuple:
         """What the answer depends on, as every rank can see it; equal questions have equal answers."""
@@ -156,66 +198,44 @@ class TrainNeuralVolume(TrainingSettings):
             vtk_bridge.requested_time(request, outputs),
         )
 
-    def _remembered(self, key: str) -> TrainedModel | None:
-        known = (a.model for a in self._answers.values() if a.model.key == key)
-        return next(known, None)
+    # -- what the run asks of the filter -----------------------------------------------------
 
-    # -- on rank 0 only --------------------------------------------------------------------
+    def read_initial(self) -> bytes:
+        """The bytes of the model to start from; b"" without one."""
+        return trained_model.read_initial(self.settings["initial_model"], self.model_path())
 
-    def _answer_on_root(self, inputs) -> Answer:
-        from apmgsrn_core import resolve_device  # here, so that a failure is told once for all ranks
-
-        resolve_device(self.settings["device"])
-        job, frame, stamp = self._read_job(vtkDataObject.GetData(inputs[0], 0), inputs[0].GetInformationObject(0))
-        content = self._contents.get(stamp) or content_hash(job.values)
-        self._contents.keep(stamp, content)
-        key = job.key(content)
+    def arguments(self, job) -> dict:
+        """Of `volume_passes`."""
         target = self.model_path()
-        known = self._remembered(key)
+        return {
+            "path": target or None, "checkpoint_interval": self.settings["checkpoint_interval"],
+            "on_progress": lambda state: self._show(state), "on_warning": self.warn,
+        }  # fmt: skip
+
+    def known_model(self, job, survey) -> TrainedModel | None:
+        """The model when it was trained before: by this filter, or in its file. Checks that a new one could be written."""
+        target = self.model_path()
+        key = job.key(survey.content)
+        known = next((a.model for a in self._answers.values() if a.model.key == key and a.model.data), None)
         if known is not None:
-            model = replace(known)
-            trained_model.save(model, target)
-            model.data = b""  # not sent again
+            trained_model.save(known, target)
         else:
-            model = trained_model.load_if_trained(target, key) or self._train(job, key, target)
-        return Answer(model, frame, job.grid.association)
-
-    def _read_job(self, image, info) -> tuple:
-        """(what to train, where the image lies, the state of the array)."""
-        if not isinstance(image, vtkImageData):
-            found = "nothing" if image is None else image.GetClassName()
-            raise DataError(f"input: expected image data (vtkImageData), found {found}; other kinds come later")
-        frame = ImageFrame.of_image(image)
-        frame.check_not_empty()
-        whole = ImageFrame.of_information(info).extent
-        if frame.extent != whole:
-            raise DataError(f"input: expected the whole extent {whole}, found {frame.extent}")
-        array, name, association = vtk_bridge.choose_array(image, *vtk_bridge.chosen_array(self))
-        grid = frame.grid(association)
-        values = vtk_bridge.read_values(array, grid)
-        model, train = self.model_config(), self.train_config()
-        time = vtk_bridge.data_time(image)
-        initial = trained_model.read_initial(self.settings["initial_model"], self.model_path())
-        job = TrainingJob(values, grid, name, model, train, self.settings["device"], time, initial)
-        return job, frame, (array.GetMTime(), values.shape)
-
-    def _train(self, job: TrainingJob, key: str, target: str) -> TrainedModel:
-        if target:
+            known = trained_model.load_if_trained(target, key)
+        if known is None and target:
             trained_model.check_target(target)
+        return known
 
-        def on_progress(state) -> bool:
-            self.SetProgressText(state.message)
-            self.UpdateProgress(min(max(state.fraction, 0.0), 1.0))
-            return not self.GetAbortExecute()  # CheckAbort would empty the outputs
+    def _show(self, state) -> bool:
+        self.SetProgressText(state.message)
+        self.UpdateProgress(min(max(state.fraction, 0.0), 1.0))
+        pause = self.settings["report_progress"]
+        if pause and (time.monotonic() - self._spoken >= pause or state.iteration == state.iterations):
+            self._spoken = time.monotonic()
+            print(f"rank {vtk_bridge.rank_and_size()[0]}: {state.message}", flush=True)
+        return not self.GetAbortExecute()  # CheckAbort would empty the outputs
 
-        result = job.run(key, on_progress, self.warn)
-        data = result.to_bytes()
-        last = {name: column[-1] for name, column in result.history.items() if len(column)}
-        ratio = job.values.nbytes / len(data)
-        model = TrainedModel(key, data, history=result.history)
-        model.status = (
-            f"trained ({result.stop_reason}): {last.get('psnr', 0):.2f} dB after {last.get('iteration', 0)}"
-            f" iterations and {last.get('seconds', 0):.1f} s, {len(data)} bytes, ratio {ratio:.1f}"
-        )
-        trained_model.save(model, target)
-        return model
+    def _finish(self, result) -> TrainedModel:
+        """On rank 0: what all ranks are told of a finished training, or of a model that was there."""
+        if isinstance(result, TrainedModel):
+            return result
+        return trained_model.describe(result, self._run.job, self.model_path())

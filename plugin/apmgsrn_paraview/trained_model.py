@@ -8,46 +8,23 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 
-from apmgsrn_core import (
-    ModelConfig, ModelFileError, TrainConfig, check_writable, read_header, read_model, training_key, write_bytes,
-)  # fmt: skip
+import numpy as np
 
-HISTORY_COLUMNS = ("iteration", "seconds", "loss", "psnr", "learning_rate")
+from apmgsrn_core import ModelFileError, check_writable, read_header, read_model, write_bytes
+
+HISTORY_COLUMNS = ("iteration", "seconds", "loss", "psnr", "learning_rate", "brick")
 # What one filter keeps, for an animation that goes back and forth.
 REMEMBERED = 256
 REMEMBERED_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """Everything that a training depends on: the data as a view, and the settings."""
-
-    values: object
-    grid: object
-    name: str
-    model: ModelConfig
-    train: TrainConfig
-    device: str = "auto"
-    time: float | None = None
-    initial: bytes = b""
-
-    def key(self, content: str) -> str:
-        """Equal keys, equal models: a hash of the data's content (given as hash) and of all settings."""
-        return training_key(content, self.grid, self.name, self.model, self.train, self.time, self.initial)
-
-    def run(self, key: str, on_progress, on_warning):
-        """Train; returns the core's TrainingResult."""
-        from apmgsrn_core import train_volume  # the first name that needs torch
-
-        return train_volume(
-            self.values, self.grid, name=self.name, model=self.model, train=self.train, device=self.device,
-            initial=self.initial or None, time=self.time, key=key, on_progress=on_progress, on_warning=on_warning,
-        )  # fmt: skip
+LARGE_BYTES = 1 << 26  # a named model of this size is left in its file
 
 
 @dataclass
 class TrainedModel:
-    """A model as bytes, the file it is in, and what is told about it."""
+    """A model as bytes, the file it is in, and what is told about it.
+
+    A large model with a name is in its file only: its `data` is empty, and another model that is written there ends it.
+    """
 
     key: str
     data: bytes
@@ -79,6 +56,28 @@ class Memory(dict):
             size -= getattr(self.pop(next(iter(self))), "size", 0)
 
 
+def describe(result, job, target: str) -> TrainedModel:
+    """What is told of a training's result, with its bytes unless it is large and in its file; saved."""
+    size = os.path.getsize(target) if result.model is None else len(result.model)
+    data = result.to_bytes() if size < LARGE_BYTES or result.model is not None else b""
+    steps = _last_of_bricks(result.history, "iteration")
+    bytes_of_data = job.grid.region.count * job.components * np.dtype(job.dtype).itemsize
+    bricks = f"{job.layout.count} bricks, " if job.layout.count > 1 else ""
+    model = TrainedModel(result.key, data, target, history=result.history)
+    model.status = (
+        f"trained ({result.stop_reason}): {result.psnr:.2f} dB after {bricks}{steps} iterations"
+        f" and {result.seconds:.1f} s, {size} bytes, ratio {bytes_of_data / size:.1f}"
+    )
+    save(model, target)
+    return model
+
+
+def _last_of_bricks(history: dict, column: str):
+    """The sum over bricks of the last entry that each has in a column."""
+    last = dict(zip(history["brick"], history[column]))
+    return sum(last.values())
+
+
 def check_target(path: str) -> None:
     """Before any training: can a model be written to this path?
 
@@ -100,14 +99,16 @@ def load_if_trained(path: str, key: str) -> TrainedModel | None:
     try:
         if not key or read_header(path).key != key:
             return None
-        data = read_model(path)
-    except ModelFileError:
+        data = read_model(path) if os.path.getsize(path) < LARGE_BYTES else b""
+    except (ModelFileError, OSError):
         return None  # missing, foreign or damaged: `check_target` decides
     return TrainedModel(key, data, path, f"loaded from {path}, no training needed")
 
 
 def save(model: TrainedModel, target: str) -> None:
     """Make sure that the model is in `target`, or in a temporary file when that is ""."""
+    if not model.data:
+        return  # it is there already
     if target:
         if not _holds(target, model.data):
             check_target(target)

@@ -40,9 +40,14 @@ class TrainingSettings(Proxy):
     SetSeed = setting("seed", TRAIN.seed)
     SetBatchSize = setting("batch_size", TRAIN.batch_size)
     SetLearningRate = setting("learning_rate", TRAIN.learning_rate)
+    SetBricks = setting("bricks", (0, 0, 0))
+    SetParameters = setting("parameters", 0)
     SetDevice = setting("device", "auto")
     SetModelFile = setting("model_file", "")
     SetInitialModel = setting("initial_model", "")
+    SetCheckpointInterval = setting("checkpoint_interval", 60.0)
+    SetReportProgress = setting("report_progress", 0.0)
+    SetOutputReconstruction = setting("output_reconstruction", True)
     SetTimeSteps = setting("time_steps", "current", ("current",))
 
     about_data = None  # `vtk_bridge.ArrayDescription` of the array, once it is known

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
+from vtkmodules.util.numpy_support import get_vtk_array_type, get_vtk_to_numpy_typemap, numpy_to_vtk, vtk_to_numpy
 from vtkmodules.vtkCommonCore import VTK_DOUBLE, VTK_ID_TYPE, vtkDataArray, vtkPoints, vtkStringArray
 from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkDataObject, vtkDataSet, vtkDataSetAttributes
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
@@ -64,6 +64,11 @@ class ImageFrame:
     def dims(self) -> tuple:
         return tuple(b - a + 1 for a, b in zip(self.extent[::2], self.extent[1::2]))
 
+    @property
+    def corner(self) -> tuple:
+        """The extent of the first cell: little, but enough to see which arrays there are."""
+        return tuple(v for a, b in zip(self.extent[::2], self.extent[1::2]) for v in (a, min(a + 1, b)))
+
     def dims_from(self, first: tuple) -> tuple:
         """Points along each axis, counted from `first` to our last."""
         return tuple(high - zero + 1 for high, zero in zip(self.extent[1::2], first))
@@ -108,6 +113,15 @@ class ImageFrame:
             start = tuple(min(a, max(n - 2, 0)) for a, n in zip(start, self.dims_from(first)))
         return Region(start, tuple(a + n for a, n in zip(start, points)))
 
+    def extent_of(self, region: Region, association: str) -> tuple:
+        """The extent of the points that carry a region of our values."""
+        more = 1 if association == "cell" else 0
+        ends = (
+            (low + a, min(low + b - 1 + more, high))
+            for a, b, low, high in zip(region.start, region.stop, self.extent[::2], self.extent[1::2])
+        )
+        return tuple(edge for pair in ends for edge in pair)
+
 
 # -- requests ------------------------------------------------------------------------------
 
@@ -130,6 +144,12 @@ def request(info, extent=None, piece: int = 0, pieces: int = 1) -> None:
     info.Set(Pipeline.UPDATE_NUMBER_OF_GHOST_LEVELS(), 0)
     if extent is not None and info.Has(Pipeline.WHOLE_EXTENT()):
         info.Set(Pipeline.UPDATE_EXTENT(), extent, 6)
+
+
+def request_piece(info, whole: tuple) -> None:
+    """Ask upstream for the piece of the whole that it would give this rank."""
+    rank, size = rank_and_size()
+    request(info, whole, rank, size)
 
 
 def promise_unstructured(info) -> None:
@@ -238,6 +258,11 @@ def describe_array(algorithm, image, frame: ImageFrame) -> ArrayDescription | No
         return None
     components = array.GetNumberOfComponents()
     return ArrayDescription(components, math.prod(grid.value_dims) * components * array.GetDataTypeSize(), grid)
+
+
+def numpy_type(array) -> np.dtype:
+    """The numpy type of a VTK array's values."""
+    return np.dtype(get_vtk_to_numpy_typemap()[array.GetDataType()])
 
 
 def read_values(array, grid: Grid) -> np.ndarray:

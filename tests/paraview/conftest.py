@@ -69,15 +69,10 @@ def warnings():
 @pytest.fixture
 def trainings(monkeypatch):
     """Counts the trainings: a list with the settings of each."""
-    from apmgsrn_paraview.trained_model import TrainingJob
+    from apmgsrn_core import trainer
 
-    done, run = [], TrainingJob.run
-
-    def counted(job, *arguments):
-        done.append(job.train)
-        return run(job, *arguments)
-
-    monkeypatch.setattr(TrainingJob, "run", counted)
+    done, plan = [], trainer.plan_bricks
+    monkeypatch.setattr(trainer, "plan_bricks", lambda job, survey: done.append(job.train) or plan(job, survey))
     return done
 
 

@@ -19,10 +19,10 @@ def cells(proxy, port=0):
 
 
 def count_trainings():
-    from apmgsrn_paraview.trained_model import TrainingJob
+    from apmgsrn_core import trainer
 
-    done, run = [], TrainingJob.run
-    TrainingJob.run = lambda job, key, *rest: done.append(key) or run(job, key, *rest)
+    done, plan = [], trainer.plan_bricks
+    trainer.plan_bricks = lambda job, survey: done.append(job) or plan(job, survey)
     return done
 
 

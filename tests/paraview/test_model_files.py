@@ -58,7 +58,7 @@ def test_a_model_file_that_fits_is_loaded(tmp_path, trainings):
     assert len(trainings) == 1
     assert info(second, "Status").startswith("loaded from")
     np.testing.assert_array_equal(values_of(output(first)), values_of(output(second)))
-    assert output(second, 1).GetNumberOfColumns() == 5 and output(second, 1).GetNumberOfRows() == 0
+    assert output(second, 1).GetNumberOfColumns() == 6 and output(second, 1).GetNumberOfRows() == 0
     assert output(second, 2).GetNumberOfCells() == 48
     train(source, ModelFile=path, Seed=1)  # another key: trained, the file is replaced
     assert len(trainings) == 2

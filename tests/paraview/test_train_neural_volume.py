@@ -33,7 +33,7 @@ def test_history_and_feature_grids():
     filter_ = train(make_image(smooth_values(DIMS)))
     table, boxes = output(filter_, 1), output(filter_, 2)
     names = [table.GetColumnName(i) for i in range(table.GetNumberOfColumns())]
-    assert names == ["iteration", "seconds", "loss", "psnr", "learning_rate"]
+    assert names == ["iteration", "seconds", "loss", "psnr", "learning_rate", "brick"]
     assert table.GetNumberOfRows() > 5
     assert boxes.GetNumberOfCells() == 8 * 6 and boxes.GetNumberOfPoints() == 8 * 8
     cell_data = boxes.GetCellData()

@@ -1,0 +1,174 @@
+"""One training on its way through the pipeline: pass by pass, on all ranks together.
+
+Each pass asks the pipeline above for the values of one brick. Where it does not give what it is asked for (a simulation
+that runs, some readers), every rank takes the piece it is given and the rest travels between the ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from vtkmodules.vtkCommonDataModel import vtkImageData
+
+import apmgsrn_core as core  # names that need torch are looked up when a training begins
+from apmgsrn_core import DataError, Region
+
+from . import vtk_bridge
+from .trained_model import Memory
+from .vtk_bridge import ImageFrame
+
+
+@dataclass(frozen=True)
+class ArrayLook:
+    """What a look at a corner of the input tells of the array."""
+
+    name: str
+    association: str
+    components: int
+    dtype: str
+    value_bytes: int
+    time: float | None
+    frame: ImageFrame  # of what has arrived
+
+
+@dataclass
+class TrainingRun:
+    """What a filter wants from its input, and what becomes of it.
+
+    Args:
+        filter: The `TrainNeuralVolume` that asks.
+        frame: Where the whole input lies.
+        communicator: The ranks of the pipeline.
+        surveys: Remembers the surveys of data that has been looked at; the same on all ranks.
+        state: Of the data above, the same on all ranks; key of `surveys`.
+    """
+
+    filter: object
+    frame: ImageFrame
+    communicator: object
+    surveys: Memory
+    state: tuple
+    job: core.VolumeJob | None = None
+
+    def passes(self) -> Generator[tuple, object, object]:
+        """Yields the extent to ask for, is sent what arrived, returns what `volume_passes` returns."""
+        filter_, communicator = self.filter, self.communicator
+        image = yield self.frame.corner
+        look = self._agreed_look(image)
+        self.frame = replace(look.frame, extent=self.frame.extent)  # not every source promises all of it
+        grid = self.frame.grid(look.association)
+        devices = communicator.together(lambda: core.devices_of_rank(filter_.settings["device"], communicator.neighbours))
+        model, train = communicator.together(lambda: (filter_.model_config(), filter_.train_config()))
+        bricks, parameters = filter_.settings["bricks"], filter_.settings["parameters"]
+        layout = core.choose_layout(grid, bricks, look.value_bytes, model, parameters, devices, communicator)
+        initial = communicator.from_root(filter_.read_initial)
+        job = self.job = core.VolumeJob(
+            grid, layout, look.name, look.components, look.dtype, model, train, parameters, initial, look.time
+        )
+        arguments = filter_.arguments(job)
+        state = (*self.state, look.name, look.association, layout)
+        survey = self.surveys.get(state)
+
+        def start(owners=None):
+            return core.volume_passes(
+                job, communicator, devices, owners=owners, survey=survey, **arguments,
+                on_survey=lambda found: self._surveyed(state, found),
+            )  # fmt: skip
+
+        return (yield from self._bring(start, look, layout))
+
+    def _bring(self, start: Callable, look: ArrayLook, layout) -> Generator:
+        """Bring the values that the training asks for; from the ranks' pieces when the pipeline does not obey."""
+        passes, first = start(), True
+        try:
+            region = next(passes)
+            while True:
+                image = yield self.frame.corner if region is None else self.frame.extent_of(region, look.association)
+                values = None if region is None else self._values(image, look, region)
+                if first and not all(self.communicator.everywhere(not isinstance(values, Exception))):
+                    break
+                first = False
+                region = passes.send(values)
+        except StopIteration as end:
+            return end.value
+        passes.close()
+        image = yield None  # the piece that this rank would have
+        pieces = self._pieces(image, look)
+        passes = start(pieces.owners(layout))
+        try:
+            region = next(passes)
+            while True:
+                region = passes.send(pieces.fetch(region))
+        except StopIteration as end:
+            return end.value
+
+    def _surveyed(self, state: tuple, survey):
+        self.surveys.keep(state, survey)
+        return self.communicator.from_root(lambda: self.filter.known_model(self.job, survey))
+
+    def _agreed_look(self, image) -> ArrayLook:
+        """The look of the first rank that has one: on some there may be nothing to see."""
+        try:
+            mine = self._look(image)
+        except Exception as error:  # raised on all ranks when no rank has seen anything
+            mine = error
+        looks = self.communicator.everywhere(mine if isinstance(mine, ArrayLook) else None)
+        seen = next((look for look in looks if look is not None), None)
+
+        def failing():
+            if seen is None:
+                raise mine
+
+        self.communicator.together(failing)
+        return seen
+
+    def _look(self, image) -> ArrayLook:
+        if not isinstance(image, vtkImageData):
+            found = "nothing" if image is None else image.GetClassName()
+            raise DataError(f"input: expected image data (vtkImageData), found {found}; other kinds come later")
+        self.frame.check_not_empty()
+        array, name, association = vtk_bridge.choose_array(image, *vtk_bridge.chosen_array(self.filter))
+        components, dtype = array.GetNumberOfComponents(), vtk_bridge.numpy_type(array)
+        if dtype.kind not in "iuf":
+            raise DataError(f"array {name!r}: expected an integer or floating-point type, found {dtype}")
+        return ArrayLook(
+            name, association, components, dtype.name, components * dtype.itemsize, vtk_bridge.data_time(image),
+            ImageFrame.of_image(image),
+        )  # fmt: skip
+
+    def _values(self, image, look: ArrayLook, region):
+        """The values of a region as a view of what has arrived; a DataError when they are not there."""
+        try:
+            arrived, piece = self._piece(image, look)
+        except DataError as error:
+            return error
+        inside = all(a >= b for a, b in zip(region.start, piece.start)) and all(
+            a <= b for a, b in zip(region.stop, piece.stop)
+        )
+        if not inside:
+            return DataError(
+                f"input: expected the values {region.start} to {region.stop}, found {piece.start} to {piece.stop}"
+            )
+        cut = tuple(slice(a - f, b - f) for a, b, f in zip(region.start, region.stop, piece.start))[::-1]
+        return arrived[cut]
+
+    def _piece(self, image, look: ArrayLook) -> tuple:
+        """(values of all that has arrived, its region of the whole); DataError when the array is not there."""
+        if not isinstance(image, vtkImageData) or not image.GetNumberOfPoints():
+            raise DataError("input: expected image data with values, found none")
+        frame = ImageFrame.of_image(image)
+        array, _, _ = vtk_bridge.choose_array(image, look.name, look.association)
+        return vtk_bridge.read_values(array, frame.grid(look.association)), self.frame.region(
+            frame.extent, look.association
+        )
+
+    def _pieces(self, image, look: ArrayLook) -> core.Pieces:
+        """What the ranks have, each its piece."""
+        try:
+            values, region = self._piece(image, look)
+        except DataError:  # a rank without data gives nothing
+            shape = (0, 0, 0) if look.components == 1 else (0, 0, 0, look.components)
+            values, region = np.empty(shape, look.dtype), Region((0, 0, 0), (0, 0, 0))
+        return core.Pieces(values, region, self.communicator)
