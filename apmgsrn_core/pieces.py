@@ -81,7 +81,9 @@ class Pieces:
             there[place] = True
         if not there.all():
             missing = int(there.size - there.sum())
-            return DataError(f"values {wanted.start} to {wanted.stop}: {missing} of {there.size} are on no rank")
+            idle = [str(other) for other, piece in enumerate(self._regions) if not piece.count]
+            more = f"; ranks without any: {', '.join(idle)}" if idle else ""
+            return DataError(f"values {wanted.start} to {wanted.stop}: {missing} of {there.size} are on no rank{more}")
         return result
 
     def _cut(self, part: Region) -> np.ndarray:

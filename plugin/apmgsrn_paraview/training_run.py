@@ -31,6 +31,7 @@ class ArrayLook:
     value_bytes: int
     time: float | None
     frame: ImageFrame  # of what has arrived
+    obeyed: bool  # whether that holds the corner that was asked for
 
 
 @dataclass
@@ -77,26 +78,25 @@ class TrainingRun:
                 on_survey=lambda found: self._surveyed(state, found),
             )  # fmt: skip
 
-        return (yield from self._bring(start, look, layout))
+        if all(communicator.everywhere(look.obeyed)):
+            return (yield from self._bring(start(), look))
+        image = yield None  # the piece that this rank would have
+        pieces = self._pieces(image, look)
+        return self._bring_pieces(start(pieces.owners(layout)), pieces)
 
-    def _bring(self, start: Callable, look: ArrayLook, layout) -> Generator:
-        """Bring the values that the training asks for; from the ranks' pieces when the pipeline does not obey."""
-        passes, first = start(), True
+    def _bring(self, passes: Generator, look: ArrayLook) -> Generator:
+        """Ask the pipeline for what the training asks for."""
         try:
             region = next(passes)
             while True:
                 image = yield self.frame.corner if region is None else self.frame.extent_of(region, look.association)
-                values = None if region is None else self._values(image, look, region)
-                if first and not all(self.communicator.everywhere(not isinstance(values, Exception))):
-                    break
-                first = False
-                region = passes.send(values)
+                region = passes.send(None if region is None else self._values(image, look, region))
         except StopIteration as end:
             return end.value
-        passes.close()
-        image = yield None  # the piece that this rank would have
-        pieces = self._pieces(image, look)
-        passes = start(pieces.owners(layout))
+
+    @staticmethod
+    def _bring_pieces(passes: Generator, pieces):
+        """Put together what the training asks for from the ranks' pieces."""
         try:
             region = next(passes)
             while True:
@@ -122,7 +122,7 @@ class TrainingRun:
                 raise mine
 
         self.communicator.together(failing)
-        return seen
+        return replace(seen, obeyed=isinstance(mine, ArrayLook) and mine.obeyed)
 
     def _look(self, image) -> ArrayLook:
         if not isinstance(image, vtkImageData):
@@ -135,7 +135,7 @@ class TrainingRun:
             raise DataError(f"array {name!r}: expected an integer or floating-point type, found {dtype}")
         return ArrayLook(
             name, association, components, dtype.name, components * dtype.itemsize, vtk_bridge.data_time(image),
-            ImageFrame.of_image(image),
+            ImageFrame.of_image(image), _holds(image.GetExtent(), self.frame.corner),
         )  # fmt: skip
 
     def _values(self, image, look: ArrayLook, region):
@@ -144,10 +144,7 @@ class TrainingRun:
             arrived, piece = self._piece(image, look)
         except DataError as error:
             return error
-        inside = all(a >= b for a, b in zip(region.start, piece.start)) and all(
-            a <= b for a, b in zip(region.stop, piece.stop)
-        )
-        if not inside:
+        if any(a < b for a, b in zip(region.start, piece.start)) or any(a > b for a, b in zip(region.stop, piece.stop)):
             return DataError(
                 f"input: expected the values {region.start} to {region.stop}, found {piece.start} to {piece.stop}"
             )
@@ -172,3 +169,8 @@ class TrainingRun:
             shape = (0, 0, 0) if look.components == 1 else (0, 0, 0, look.components)
             values, region = np.empty(shape, look.dtype), Region((0, 0, 0), (0, 0, 0))
         return core.Pieces(values, region, self.communicator)
+
+
+def _holds(extent: tuple, part: tuple) -> bool:
+    """Whether an extent of points holds another."""
+    return all(a <= b for a, b in zip(extent[::2], part[::2])) and all(a >= b for a, b in zip(extent[1::2], part[1::2]))
