@@ -41,7 +41,7 @@ _HOME_OF = {
     "VolumeJob": "volume_job",
     "devices_of_rank": "device",
     "choose_layout": "trainer",
-    "volume_passes": "trainer",
+    "volume_passes": "volume_training",
     "list_devices": "device",
     "resolve_device": "device",
     "content_hash": "fingerprint",
@@ -50,7 +50,7 @@ _HOME_OF = {
     "ssim": "metrics",
     "FeatureGrid": "volume",
     "NeuralVolume": "volume",
-    "TrainingResult": "trainer",
+    "TrainingResult": "volume_training",
     "TrainingState": "history",
     "train_volume": "trainer",
 }
@@ -62,7 +62,7 @@ def __getattr__(name: str):
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'apmgsrn_core' has no attribute {name!r}")
-    if home in ("volume", "trainer", "volume_job"):
+    if home in ("volume", "trainer", "volume_job", "volume_training"):
         from .device import require_torch
 
         require_torch()

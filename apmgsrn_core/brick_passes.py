@@ -8,7 +8,7 @@ bricks that are being worked on.
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from time import perf_counter
@@ -24,8 +24,6 @@ from .errors import ApmgsrnError
 from .grid import Region
 from .history import TrainingState
 from .volume_job import BrickPlan, VolumeJob
-
-logger = logging.getLogger(__name__)
 
 Passes = Generator[Region | None, np.ndarray | Exception | None, object]
 
@@ -96,46 +94,60 @@ def training_passes(
     Raises:
         ApmgsrnError: On all ranks: what went wrong on the first of them, or that the user stopped it.
     """
-    layout, rank = job.layout, communicator.rank
+    layout = job.layout
     worker = BrickWorker(job, survey, plans, folder)
     done = folder.open(key, communicator) if folder else set()
-    spread = layout.ranks(communicator.size)
-    finished = [folder.load(b) for b in sorted(done) if spread[b] == rank]
-    constant = [p.brick for p in plans if p.value is not None and p.brick not in done]
-    finished += communicator.together(lambda: [worker.constant(b) for b in constant if spread[b] == rank])
+    finished = _without_training(plans, done, worker, folder, communicator)
     pending = [p for p in plans if p.value is None and p.brick not in done]
-    places = [(r, slot) for r, slots in enumerate(communicator.everywhere(len(devices))) for slot in range(slots)]
-    rounds = plan_rounds(pending, places, owners)
-    communicator.forget_stop()
+    rounds = plan_rounds(pending, _places(devices, communicator), owners)
     budget = job.train.time_budget / len(rounds) if rounds and job.train.time_budget else 0.0
+    communicator.forget_stop()
     progress = _Progress(communicator, layout.count, len(rounds), on_progress)
     for number, given in enumerate(rounds):
         progress.round, progress.finished = number, layout.count - sum(len(r) for r in rounds[number:])
-        mine = [b for (r, _), b in sorted(given.items()) if r == rank]
-        tasks: list[tuple[int, np.ndarray]] = []
-        wanting = max(sum(1 for r, _ in given if r == other) for other in range(communicator.size))
-        failure = None
-        for slot in range(wanting):
-            brick = mine[slot] if slot < len(mine) else None
-            if at_hand is not None:
-                values = at_hand.get(brick)
-            else:
-                values = yield None if brick is None else layout.trained(brick)
-            if isinstance(values, Exception):
-                failure = failure or values
-            elif brick is not None:
-                tasks.append((brick, values if wanting == 1 else np.array(values)))
+        tasks = yield from _bring(given, layout, communicator.rank, at_hand)
 
-        def work(tasks=tasks, failure=failure):
+        def work(tasks=tasks):
+            failure = next((values for _, values in tasks if isinstance(values, Exception)), None)
             if failure is not None:
                 raise failure
             return train_side_by_side(worker, tasks, devices, budget, progress)
 
-        trained = communicator.together(work)
-        finished += trained
+        finished += communicator.together(work)
         if any(communicator.everywhere(communicator.stop_requested())) and layout.count > 1:
             raise ApmgsrnError(_stopped(layout.count, folder))
     return finished
+
+
+def _without_training(
+    plans: tuple[BrickPlan, ...], done: set[int], worker: BrickWorker, folder: BrickFolder | None,
+    communicator: Communicator,
+) -> list[FinishedBrick]:  # fmt: skip
+    """This rank's share of the bricks that are finished, and of the constant ones."""
+    mine = worker.layout.ranks(communicator.size) == communicator.rank
+    constant = [p.brick for p in plans if p.value is not None and p.brick not in done and mine[p.brick]]
+    return communicator.together(
+        lambda: [folder.load(b) for b in sorted(done) if mine[b]] + [worker.constant(b) for b in constant]
+    )
+
+
+def _places(devices: list, communicator: Communicator) -> list[tuple[int, int]]:
+    """(rank, slot) of the devices of all ranks."""
+    return [(rank, slot) for rank, slots in enumerate(communicator.everywhere(len(devices))) for slot in range(slots)]
+
+
+def _bring(given: dict, layout: BrickLayout, rank: int, at_hand: dict[int, np.ndarray] | None) -> Generator:
+    """The (brick, values) of this rank in one round; as many passes on every rank as the busiest one needs."""
+    mine = [brick for (r, _), brick in sorted(given.items()) if r == rank]
+    if at_hand is not None:
+        return [(brick, at_hand[brick]) for brick in mine]
+    tasks, passes = [], max(Counter(r for r, _ in given).values())
+    for brick in mine + [None] * (passes - len(mine)):
+        values = yield None if brick is None else layout.trained(brick)
+        if brick is not None or isinstance(values, Exception):
+            keep = passes == 1 or isinstance(values, Exception)
+            tasks.append((brick, values if keep else np.array(values)))  # the next pass may end a view
+    return tasks
 
 
 def _stopped(count: int, folder: BrickFolder | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -41,6 +39,7 @@ class BrickWorker:
 
     def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
         self._job, self._range, self._plans, self._folder = job, survey.range, plans, folder
+        self.layout = job.layout
 
     def constant(self, brick: int) -> FinishedBrick:
         """A brick of one value: exact, without training."""
@@ -95,8 +94,8 @@ class BrickWorker:
 
     def _finished(self, brick: int, network: Network, reason: str, error: float, history: History) -> FinishedBrick:
         section = pack_section(network)
-        entry = describe_brick(network, self._job.layout, brick, self._job.fitted_model)
-        stored = StoredBrick(brick, entry, len(section), hashlib.sha256(section).hexdigest(), lambda: section)
+        entry = describe_brick(network, self.layout, brick, self._job.fitted_model)
+        stored = StoredBrick.of_bytes(brick, entry, section)
         finished = FinishedBrick(stored, reason, error, history.table())
         if self._folder is None or reason == "stopped by user":
             return finished
@@ -108,6 +107,8 @@ def train_side_by_side(
 ) -> list[FinishedBrick]:
     """Train bricks at once, one on each device; `on_progress` is called by this thread alone, with the state of one of
     them and the mean fraction."""
+    if not tasks:
+        return []
     if len(tasks) == 1:
         return [worker.train(*tasks[0], devices[0], budget, on_progress)]
     states: dict[int, TrainingState] = {}
@@ -117,10 +118,10 @@ def train_side_by_side(
         states[state.brick] = state
         return not stop.is_set()
 
-    with ThreadPoolExecutor(max(len(tasks), 1)) as pool:
+    with ThreadPoolExecutor(len(tasks)) as pool:
         futures = [pool.submit(worker.train, *task, device, budget, note) for task, device in zip(tasks, devices)]
         while wait(futures, LOOK_SECONDS).not_done:
-            seen = list(copy.copy(states).values())
+            seen = list(dict(states).values())
             if seen:
                 fraction = sum(s.fraction for s in seen) / len(tasks)
                 if not on_progress(replace(seen[-1], fraction=fraction)):

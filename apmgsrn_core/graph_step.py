@@ -183,7 +183,7 @@ class GraphStep:
         """A graph of the step; capturing runs nothing. Gradients are its own: there are none before."""
         self._network.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads train other bricks
             self._work(direct, placement)
         return graph
 

@@ -47,9 +47,11 @@ class NeuralVolume(Proxy):
             return ""
         array = self._header.arrays[0]
         dims = " x ".join(map(str, self._header.grid.dims))
+        count = self._header.layout.count
+        bricks = f" in {count} bricks" if count > 1 else ""
         return (
             f"{array.name}: {array.components} component(s) of {array.dtype} on the {array.association}s of"
-            f" {dims} points, range {array.range[0]:g} to {array.range[1]:g}, {self._header.byte_count} bytes"
+            f" {dims} points{bricks}, range {array.range[0]:g} to {array.range[1]:g}, {self._header.byte_count} bytes"
         )
 
     def RequestInformation(self, request, inputs, outputs) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 
-from apmgsrn_core import PRESETS, ConfigError, ModelConfig, TrainConfig, list_devices
+from apmgsrn_core import PRESETS, BrickLayout, ConfigError, ModelConfig, TrainConfig, list_devices
 
 from .proxy import Proxy, setting
 
@@ -72,20 +73,20 @@ class TrainingSettings(Proxy):
     def GetEffectiveModel(self) -> str:
         """The architecture that the preset, or the custom fields, come to."""
         try:
-            model = self._fitted_model()
+            model, bricks = self._fitted_model(), self._brick_count()
         except ConfigError as error:
             return f"not valid: {error}"
         resolution = " x ".join(map(str, model.grid_resolution))
+        which = f" in {bricks} bricks of on the average" if bricks > 1 else ":"
         return (
-            f"{model.number_of_grids} grids of {resolution} x {model.features_per_grid} ({model.interpolation}),"
-            f" decoder {model.hidden_layers} x {model.hidden_width}, {self.GetNumberOfParameters()} numbers in"
-            f" {model.storage}"
+            f"{self.GetNumberOfParameters()} numbers in {model.storage}{which} {model.number_of_grids} grids of {resolution}"
+            f" x {model.features_per_grid} ({model.interpolation}), decoder {model.hidden_layers} x {model.hidden_width}"
         )
 
     def GetNumberOfParameters(self) -> int:
-        components = self.about_data.components if self.about_data else 1
+        """Of all bricks together, before constant ones are found."""
         try:
-            return self._fitted_model().parameter_count(components)
+            return self.settings["parameters"] or self._brick_count() * self._of_one_brick()
         except ConfigError:
             return 0
 
@@ -106,11 +107,26 @@ class TrainingSettings(Proxy):
         if self.about_data is None:
             return 0.0
         try:
-            return self.about_data.bytes / self._fitted_model().model_bytes(self.about_data.components)
-        except ConfigError:
+            one_brick = self._fitted_model().model_bytes(self.about_data.components)
+            return self.about_data.bytes / (one_brick * self.GetNumberOfParameters() / self._of_one_brick())
+        except (ConfigError, ZeroDivisionError):
             return 0.0
+
+    def _of_one_brick(self) -> int:
+        return self.model_config().parameter_count(self.about_data.components if self.about_data else 1)
+
+    def _brick_count(self) -> int:
+        """How many bricks there will be, as far as the memory of the machine is no matter."""
+        bricks, data = self.settings["bricks"], self.about_data
+        if data is None:
+            return math.prod(max(n, 1) for n in bricks)
+        least = -(-self.settings["parameters"] // self._of_one_brick())
+        value_bytes = data.bytes // max(math.prod(data.grid.value_dims), 1)
+        return BrickLayout.automatic(data.grid.value_dims, bricks, value_bytes, least_bricks=max(least, 1)).count
 
     def _fitted_model(self) -> ModelConfig:
         """The model for this data: flat grids for flat data."""
         model = self.model_config()
+        if self.settings["parameters"]:
+            model = model.with_parameters(self.settings["parameters"] // self._brick_count())
         return model if self.about_data is None else model.fitted_to(self.about_data.grid)

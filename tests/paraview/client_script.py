@@ -27,6 +27,11 @@ def main(plugin, port, folder):
     report["contour"] = contour.GetDataInformation().GetNumberOfCells()
     report["cells"] = trainer.GetDataInformation().GetNumberOfCells()
     report["rows"] = trainer.GetDataInformation(1).GetNumberOfRows()
+    trainer.Bricks = [2, 1, 2]
+    trainer.UpdatePipeline()
+    trainer.UpdatePropertyInformation()
+    report["bricks"] = trainer.GetPropertyValue("Status")
+    report["brick_rows"] = trainer.GetDataInformation(1).GetNumberOfRows()
     simple.SaveData(folder + "/saved.apmgsrn", proxy=trainer)
     reader = simple.OpenDataFile(folder + "/saved.apmgsrn")
     reader.UpdatePipeline()

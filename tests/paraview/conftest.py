@@ -69,10 +69,10 @@ def warnings():
 @pytest.fixture
 def trainings(monkeypatch):
     """Counts the trainings: a list with the settings of each."""
-    from apmgsrn_core import trainer
+    from apmgsrn_core import volume_training
 
-    done, plan = [], trainer.plan_bricks
-    monkeypatch.setattr(trainer, "plan_bricks", lambda job, survey: done.append(job.train) or plan(job, survey))
+    done, plan = [], volume_training.plan_bricks
+    monkeypatch.setattr(volume_training, "plan_bricks", lambda job, survey: done.append(job.train) or plan(job, survey))
     return done
 
 

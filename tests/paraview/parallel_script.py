@@ -19,10 +19,10 @@ def cells(proxy, port=0):
 
 
 def count_trainings():
-    from apmgsrn_core import trainer
+    from apmgsrn_core import volume_training
 
-    done, plan = [], trainer.plan_bricks
-    trainer.plan_bricks = lambda job, survey: done.append(job) or plan(job, survey)
+    done, plan = [], volume_training.plan_bricks
+    volume_training.plan_bricks = lambda job, survey: done.append(job) or plan(job, survey)
     return done
 
 

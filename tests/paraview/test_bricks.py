@@ -198,3 +198,22 @@ def ranks_of(parent: int) -> list:
     """The processes that mpirun has started."""
     with open(f"/proc/{parent}/task/{parent}/children") as file:
         return [int(word) for word in file.read().split()]
+
+
+def test_the_panel_says_how_many_bricks_and_numbers(tmp_path):
+    source = make_image(smooth_values((33, 31, 29)))
+    filter_ = simple.TrainNeuralVolume(Input=source, Preset="Small", Bricks=[2, 2, 1])
+    filter_.UpdatePipelineInformation()
+    small = 77_000
+    assert 0.98 * 4 * small < info(filter_, "NumberOfParameters") <= 4 * small
+    assert "in 4 bricks" in info(filter_, "EffectiveModel")
+    ratio = info(filter_, "EstimatedRatio")
+    filter_.Parameters = 20_000
+    filter_.UpdatePipelineInformation()
+    assert info(filter_, "NumberOfParameters") == 20_000
+    assert info(filter_, "EstimatedRatio") == pytest.approx(ratio * 4 * small / 20_000, rel=0.1)
+    path = str(tmp_path / "m.apmgsrn")
+    train(source, Bricks=[2, 1, 1], ModelFile=path)
+    volume = simple.NeuralVolume(FileName=path)
+    volume.UpdatePipelineInformation()
+    assert "in 2 bricks" in info(volume, "ModelInformation")

@@ -112,5 +112,6 @@ def test_client_and_parallel_server(tmp_path):
     assert report["cells"] == report["reader"] == TRAINER_CELLS
     assert report["contour"] > 100
     assert report["rows"] == 30
+    assert "4 bricks" in report["bricks"] and report["brick_rows"] == 120
     assert "/no/such/folder" in report["error"]
     assert "Traceback" not in told and "/no/such/folder" in told

@@ -1,0 +1,182 @@
+"""A training from the first look at the bricks to the model, for those who bring the values pass by pass."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+
+from .brick_folder import BrickFolder, FinishedBrick
+from .brick_passes import survey_passes, training_passes
+from .brick_survey import Survey
+from .brick_training import OnProgress
+from .bricks import BrickLayout
+from .distributed import Communicator
+from .grid import Region
+from .history import merged_table, psnr_of
+from .model_file import read_model
+from .model_writer import StoredBrick, check_writable, pack_model, write_bytes, write_model
+from .volume import NeuralVolume
+from .volume_job import BrickPlan, VolumeJob, plan_bricks
+from .weights import describe_model
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What `train_volume` gives back, the same on every rank.
+
+    Attributes:
+        history: Columns iteration, seconds, loss, psnr, learning_rate, brick; of each brick one row after the other. A
+            brick's last row has its loss and psnr as measured on the stored network at 65 536 of its values, the others are
+            smoothed from the batches.
+        psnr: In dB over the data's range: of all bricks, from their last rows; blending at their faces is left out.
+        stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data"; of many
+            bricks all that occurred, with commas.
+        warnings: Readable lines.
+        seconds: That the training took, the survey left out.
+        key: Stored in the model; "" when the user stopped it.
+        layout: The bricks.
+        model: The bytes of the model file; None when it was written to `path`.
+        path: See `train_volume`.
+        device: That `volume` computes on.
+    """
+
+    history: dict[str, np.ndarray]
+    psnr: float
+    stop_reason: str
+    warnings: tuple[str, ...]
+    seconds: float
+    key: str
+    layout: BrickLayout
+    model: bytes | None
+    path: str
+    device: str
+
+    @cached_property
+    def volume(self) -> NeuralVolume:
+        """The trained model as it is stored."""
+        if self.model is None:
+            return NeuralVolume.open(self.path, self.device)
+        return NeuralVolume.from_bytes(self.model, self.device)
+
+    def to_bytes(self) -> bytes:
+        """The whole model file."""
+        return read_model(self.path) if self.model is None else self.model
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the model file, whole or not at all. Raises ModelFileError."""
+        write_bytes(path, self.to_bytes())
+
+
+def volume_passes(
+    job: VolumeJob,
+    communicator: Communicator,
+    devices: list,
+    *,
+    path: str | os.PathLike | None = None,
+    checkpoint_interval: float = CHECKPOINT_SECONDS,
+    owners: np.ndarray | None = None,
+    survey: Survey | None = None,
+    key: str = "",
+    on_survey: Callable[[Survey], object] | None = None,
+    on_progress: OnProgress | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Generator[Region | None, np.ndarray | Exception | None, object]:
+    """`train_volume` for those who bring the values pass by pass; see `brick_passes` for what is yielded and sent.
+
+    Args:
+        job: What to train.
+        communicator, devices: Of this rank.
+        path, checkpoint_interval, on_progress, on_warning, key: See `train_volume`.
+        owners: The rank of each brick when its values can be had there only; None: anywhere.
+        survey: Of the same values, when it is known.
+        on_survey: Called on every rank with the survey before anything is trained (collective). What it returns, unless
+            None, is returned instead of a training's result.
+
+    Returns:
+        A TrainingResult.
+    """
+    fresh = survey is None
+    at_hand, spread = None, job.layout.ranks(communicator.size) if owners is None else owners
+    if fresh:
+        survey, at_hand = yield from survey_passes(job, communicator, spread)
+    other = on_survey(survey) if on_survey is not None else None
+    if other is not None:
+        return other
+    key = key or communicator.together(lambda: job.key(survey.content))
+    plans = communicator.together(lambda: plan_bricks(job, survey))
+    warnings = _warnings_about(job, survey, plans)
+    for line in warnings if communicator.rank == 0 else ():
+        (on_warning or logger.warning)(line)
+    folder = None
+    if path is not None:
+        communicator.from_root(lambda: check_writable(path))
+        folder = BrickFolder(os.fspath(path), checkpoint_interval)
+    if fresh and np.bincount(spread).max() == 1:
+        owners = spread  # every rank has its only brick at hand
+    else:
+        at_hand = None
+    start = perf_counter()
+    finished = yield from training_passes(
+        job, plans, survey, communicator, devices, folder, key, owners, at_hand, on_progress
+    )
+    seconds = perf_counter() - start
+    return _result(job, survey, communicator, finished, warnings, seconds, key, path, folder, devices)
+
+
+def _result(
+    job: VolumeJob, survey: Survey, communicator: Communicator, finished: list[FinishedBrick], warnings, seconds: float,
+    key: str, path, folder: BrickFolder | None, devices: list,
+) -> TrainingResult:  # fmt: skip
+    """Write or pack the model and bring together what all ranks know of it."""
+    told = [(f.stored.brick, f.reason, f.error, f.history) for f in finished]
+    bricks = sorted((line for part in communicator.everywhere(told) for line in part), key=lambda line: line[0])
+    reasons = [reason for _, reason, _, _ in bricks]
+    key = "" if "stopped by user" in reasons else key  # a partial result does not stand for its settings
+    manifest = describe_model(
+        job.grid, job.layout, (job.array_info(survey),), (job.time,), job.fitted_model, job.train.resolved(job.grid), key
+    )
+    data = None
+    if path is None:
+        mine = [(f.stored.brick, f.stored.entry, f.stored.section()) for f in finished]
+        everything = [StoredBrick.of_bytes(*one) for part in communicator.everywhere(mine) for one in part]
+        data = pack_model(manifest, everything)
+    else:
+        write_model(path, manifest, [f.stored for f in finished], communicator)
+        communicator.from_root(folder.remove)
+    counts = [job.layout.owned(brick).count for brick, _, _, _ in bricks]
+    error = sum(e * n for (_, _, e, _), n in zip(bricks, counts)) / sum(counts)
+    stopped = sorted(set(reasons) - {"constant data"}) or ["constant data"]
+    history = merged_table([(brick, table) for brick, _, _, table in bricks])
+    logger.info("trained %r: %s, %.2f dB", job.name, ", ".join(stopped), psnr_of(error))
+    return TrainingResult(
+        history, psnr_of(error), ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
+        str(devices[0]),
+    )  # fmt: skip
+
+
+def _warnings_about(job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...]) -> tuple[str, ...]:
+    """What a user should know before relying on the result."""
+    warnings = []
+    size = job.grid.region.count * job.components
+    if survey.missing:
+        warnings.append(
+            f"array {job.name!r}: {survey.missing} of {size} values are NaN or infinite; they are left out "
+            "of the range and of the training, and the model gives finite values there"
+        )
+    model, data = sum(p.model.model_bytes(job.components) for p in plans), size * np.dtype(job.dtype).itemsize
+    if model > data / 4:
+        warnings.append(
+            f"the model ({model / 1e6:.2f} MB) is larger than a quarter of array {job.name!r} "
+            f"({data / 1e6:.2f} MB); a smaller preset would compress more"
+        )
+    return tuple(warnings)
