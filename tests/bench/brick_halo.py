@@ -2,9 +2,9 @@
 
     python tests/bench/bricks.py halo [--sides 17,33,65,97] [--json FILE] [DATA]
 
-Eight ranks, 2x2x2 bricks of growing sides, pieces of four kinds (`piece_of` in `brick_rank.py`); real trainings of one step, in
-which every rank has one brick, so that its values travel once. `sent` is of the rank that sends most, `of a brick` that over the bytes of
-a brick, `growth` the power of the side that it grows with from the row above: 2 is the surface, 3 the volume.
+Eight ranks, 2x2x2 bricks of growing sides, pieces of four kinds (`piece_of` in `brick_rank.py`); real trainings of one step,
+in which every rank has one brick, so that its values travel once. `sent` is of the rank that sends most, `of a brick` that
+over the bytes of a brick, `growth` the power of the side that it grows with from the row above: 2 is the surface, 3 the volume.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def measure(kind: str, ghosts: int, options) -> list[dict]:
     rows: list[dict] = []
     for side in options.sides:
         dims = (2 * (side - 1) + 1,) * 3
-        task = {"volume": options.volumes[0], "pieces": kind, "dims": dims, "counts": (2, 2, 2), "ghosts": ghosts, "iterations": 1}
-        told = on_ranks(8, task)
+        task = {"volume": options.volumes[0], "pieces": kind, "dims": dims, "counts": (2, 2, 2), "iterations": 1}
+        told = on_ranks(8, {**task, "ghosts": ghosts})
         most, growth = max(told["sent"]), None
         if rows and most and rows[-1]["sent"]:
             growth = round(math.log(most / rows[-1]["sent"]) / math.log((side - 1) / (rows[-1]["side"] - 1)), 2)

@@ -2,8 +2,8 @@
 
     python tests/bench/bricks.py large [--dims 1024 1024 1024] [--counts 4 4 4] [--iterations 200] [--json FILE] [DATA]
 
-The volume is made of copies of DATA, see `tiled.py`. `peak` is the resident memory of the process at its highest (VmHWM of Linux), `before` what
-it was at its highest before the training: Python, torch and the small volume.
+The volume is made of copies of DATA, see `tiled.py`. `peak` is the resident memory of the process at its highest (VmHWM of
+Linux), `before` the same before the training: Python, torch and the small volume.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
 - `read`: every rank reads the bricks it trains; `pieces`: each rank has one block of the values, cut by the same rule as
   bricks with the ranks' prime factors dealt to the longest axes, sharing points as VTK's pieces do (`--pieces N N N`: other
   blocks); a brick is then trained by the rank that has most of it.
-- `halo`: bytes that a rank sends and gets for all its bricks once (there are two rounds, the look and the training, where a rank has more
-  than one brick), as `pieces.py` cuts them.
+- `halo`: bytes that a rank sends and gets for all its bricks once, as `pieces.py` cuts them (they travel twice, for the look
+  and for the training, where a rank has more than one brick); mean / largest.
 - `memory`: values of the brick that is worked on (and the block), and weights, gradients and two moments in float32.
-- `own work`: seconds that each rank computes alone at this size: which rank has which brick, shares, passes, and the owners of
-  pieces (measured at a few ranks and blown up).
+- `own work` (`--slow`): seconds that each rank computes alone at this size: which rank has which brick, shares, passes, the
+  owners of pieces (these two measured in part and blown up), and the manifest of the model, with its bytes.
+- `histories`: of all bricks, which every rank gets at the end; estimated from their rows.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ import numpy as np
 from apmgsrn_core import BrickLayout, Grid, ModelConfig, TrainConfig
 from apmgsrn_core.brick_budget import share_out
 from apmgsrn_core.brick_passes import plan_rounds
+from apmgsrn_core.history import COLUMNS
+from apmgsrn_core.manifest import ArrayInfo
+from apmgsrn_core.model import Network
+from apmgsrn_core.model_writer import _plan
 from apmgsrn_core.pieces import _common_counts
 from apmgsrn_core.volume_job import BrickPlan
+from apmgsrn_core.weights import describe_brick, describe_model
 
 FEW = 4  # ranks whose owners are looked for
-ENTRY_BYTES = 500  # of a brick in the manifest, about
+ENTRY_BYTES = 350  # of a brick in the manifest, about
 
 
 def arguments(given: list[str]) -> argparse.Namespace:
@@ -126,6 +132,14 @@ def own_work(layout: BrickLayout, pieces: BrickLayout, model: ModelConfig) -> di
     owners = np.arange(layout.count) * pieces.count // layout.count
     part = (layout.count // FEW, pieces.count // FEW)  # the first bricks and their ranks: the search is over both
     timed("rounds of owners", lambda: plan_rounds(plans[: part[0]], places[: part[1]], owners), FEW**2)
+    grid, train = Grid(layout.dims), plan.train
+    array = ArrayInfo("values", "point", 1, "float32", (0.0, 1.0), "")
+    manifest = describe_model(grid, layout, (array,), (None,), model.with_components(1), train, "")
+    network = Network(model.with_components(1))
+    described = [(b, describe_brick(network, layout, b, network.config), 160_000, "0" * 64) for b in range(layout.count)]
+    texts = []
+    timed("manifest", lambda: texts.append(_plan("model", manifest, described).text))
+    taken["manifest MB"] = round(len(texts[0]) / 1e6, 1)
     return taken
 
 
@@ -158,7 +172,8 @@ def main(given: list[str]) -> None:
             "balance": round(layout.count / (options.ranks * passes), 3), "memory MB": round(memory / 1e6, 1),
             "halo sent MB": spread(sent * options.value_bytes) if kind == "pieces" else None,
             "halo got MB": spread(got * options.value_bytes) if kind == "pieces" else None,
-            "model MB": round(size / 1e6), "ratio": round(math.prod(dims) * options.value_bytes / size),
+            "histories MB": round(layout.count * 100 * 8 * len(COLUMNS) / 1e6), "model MB": round(size / 1e6),
+            "ratio": round(math.prod(dims) * options.value_bytes / size),
         })  # fmt: skip
     print_table(rows)
     seconds = time.perf_counter() - start

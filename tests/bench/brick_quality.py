@@ -2,9 +2,9 @@
 
     python tests/bench/bricks.py quality [--counts 2 2 2] [--parameters 77000] [--json FILE] [DATA ...]
 
-Both are trained with the automatic number of steps at each of `--qualities` (bricks at each of `--of-bricks`). A brick has
-a training of its own: eight of them take together six times the steps of the single model, of which each is hardly quicker on a
-CPU, so compare rows of about equal seconds too. PSNR and SSIM are those of the stored model at every value.
+Both are trained with the automatic number of steps at each of `--qualities` (bricks at each of `--of-bricks`). A brick has a
+training of its own, eight of them take together six times the steps of the single model: compare rows of about equal seconds
+too. `--equal-steps` adds the single model at the bricks' steps. PSNR and SSIM are those of the stored model at every value.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ def arguments(given: list[str]) -> argparse.Namespace:
     made.add_argument("--parameters", type=int, default=77_000, help="of all bricks together")
     made.add_argument("--qualities", type=words, default=["normal", "best"], help="of the one model")
     made.add_argument("--of-bricks", type=words, default=["draft", "normal"], help="qualities of the bricks")
+    made.add_argument("--equal-steps", action="store_true")
     made.add_argument("--seed", type=int, default=0)
     return made.parse_args(given)
 
 
-def measure(volume: Volume, counts: tuple[int, int, int], quality: str, options) -> dict:
-    """A row."""
-    config = TrainConfig(quality=quality, seed=options.seed)
+def measure(volume: Volume, counts: tuple[int, int, int], quality: str, options, steps: int = 0) -> dict:
+    """A row; `steps` instead of those of the quality."""
+    config = TrainConfig(iterations=steps, seed=options.seed) if steps else TrainConfig(quality=quality, seed=options.seed)
     run = trained(volume, counts, options.parameters, config, options.device)
     size = len(run.result.model)
     return {
@@ -48,6 +49,8 @@ def main(given: list[str]) -> None:
     for volume in map(load, options.volumes):
         taken = [measure(volume, (1, 1, 1), quality, options) for quality in options.qualities]
         taken += [measure(volume, tuple(options.counts), quality, options) for quality in options.of_bricks]
+        if options.equal_steps:
+            taken.append(measure(volume, (1, 1, 1), "as many steps", options, taken[-1]["steps"]))
         print_table(taken)
         rows += taken
         write_json(options, rows, what="quality")
