@@ -77,7 +77,7 @@ class TrainingSettings(Proxy):
         except ConfigError as error:
             return f"not valid: {error}"
         resolution = " x ".join(map(str, model.grid_resolution))
-        which = f" in {bricks} bricks of on the average" if bricks > 1 else ":"
+        which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
         return (
             f"{self.GetNumberOfParameters()} numbers in {model.storage}{which} {model.number_of_grids} grids of {resolution}"
             f" x {model.features_per_grid} ({model.interpolation}), decoder {model.hidden_layers} x {model.hidden_width}"
@@ -95,11 +95,13 @@ class TrainingSettings(Proxy):
         if self.about_data is None:
             return ""
         try:
-            train = self.train_config().resolved(self.about_data.grid)
+            layout = self._layout()
+            train = self.train_config().resolved(layout.grid_of(0, self.about_data.grid))
         except ConfigError as error:
             return f"not valid: {error}"
         return (
-            f"{train.iterations} steps of {train.batch_size} points, {train.placement}, {train.schedule} schedule"
+            f"{train.iterations} steps of {train.batch_size} points{' for each brick' if layout.count > 1 else ''},"
+            f" {train.placement}, {train.schedule} schedule"
         )
 
     def GetEstimatedRatio(self) -> float:
@@ -107,22 +109,26 @@ class TrainingSettings(Proxy):
         if self.about_data is None:
             return 0.0
         try:
-            one_brick = self._fitted_model().model_bytes(self.about_data.components)
-            return self.about_data.bytes / (one_brick * self.GetNumberOfParameters() / self._of_one_brick())
-        except (ConfigError, ZeroDivisionError):
+            return self.about_data.bytes / (
+                self._brick_count() * self._fitted_model().model_bytes(self.about_data.components)
+            )
+        except ConfigError:
             return 0.0
 
     def _of_one_brick(self) -> int:
         return self.model_config().parameter_count(self.about_data.components if self.about_data else 1)
 
-    def _brick_count(self) -> int:
-        """How many bricks there will be, as far as the memory of the machine is no matter."""
-        bricks, data = self.settings["bricks"], self.about_data
-        if data is None:
-            return math.prod(max(n, 1) for n in bricks)
-        least = -(-self.settings["parameters"] // self._of_one_brick())
+    def _layout(self) -> BrickLayout:
+        """The bricks of the data that is known, as far as the memory of the machine is no matter."""
+        data = self.about_data
+        least = max(-(-self.settings["parameters"] // self._of_one_brick()), 1)
         value_bytes = data.bytes // max(math.prod(data.grid.value_dims), 1)
-        return BrickLayout.automatic(data.grid.value_dims, bricks, value_bytes, least_bricks=max(least, 1)).count
+        return BrickLayout.automatic(data.grid.value_dims, self.settings["bricks"], value_bytes, least_bricks=least)
+
+    def _brick_count(self) -> int:
+        if self.about_data is None:
+            return math.prod(max(n, 1) for n in self.settings["bricks"])
+        return self._layout().count
 
     def _fitted_model(self) -> ModelConfig:
         """The model for this data: flat grids for flat data."""
