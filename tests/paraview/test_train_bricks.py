@@ -47,6 +47,7 @@ def figures(text):
     return dict(re.findall(r"^(\w+): (.+)$", text, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_one_rank_trains_and_a_second_run_finds_the_model(data, tmp_path):
     model = tmp_path / "one.apmgsrn"
     status, text, errors = run(data, "--model", model, *TRAINING)
@@ -98,11 +99,10 @@ def test_on_two_ranks_an_error_is_one_line_and_ends_the_job(data, tmp_path, argu
     assert not model.exists()
 
 
-def test_errors_before_the_training(tmp_path):
-    (tmp_path / "notes.txt").write_text("no volume")
+def test_errors_before_the_training():
     status, _, errors = run("nothing.vti")
     assert status == 1 and ours(errors) == ["train_bricks: nothing.vti: no such file"]
-    status, _, errors = run(tmp_path / "notes.xyz.none", SLURM_STEP_NUM_TASKS="4")
+    status, _, errors = run("nothing.vti", SLURM_STEP_NUM_TASKS="4")
     assert status == 1 and "4 processes were started, but each of them is alone" in ours(errors)[0]
     without = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PV_PLUGIN_CONFIG_FILE")}
     done = subprocess.run(["pvpython", SCRIPT], capture_output=True, text=True, timeout=60, env=without)
@@ -142,8 +142,8 @@ def start_batch(tmp_path, name, srun, *arguments):
     commands = tmp_path / "bin"
     commands.mkdir()
     texts = {
-        "srun": f'printf "%s\\n" "$@" >{tmp_path}/srun.tmp; echo $$ >{tmp_path}/pid; mv {tmp_path}/srun.tmp {tmp_path}/srun; {srun}',
-        "scontrol": f'echo "$@" >{tmp_path}/scontrol; kill "$(cat {tmp_path}/pid)"',
+        "srun": f'cd {tmp_path}; printf "%s\\n" "$@" >srun.new; echo $$ >pid; mv srun.new srun; {srun}',
+        "scontrol": f'cd {tmp_path}; echo "$@" >scontrol; kill "$(cat pid)"',
     }
     for command, text in texts.items():
         (commands / command).write_text(f"#!/bin/bash\n{text}\n")
