@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib
 import os
+import re
 import sys
 
 from .errors import DeviceError
@@ -74,6 +75,23 @@ def resolve_device(text: str = "auto"):
             f"devices; available: {', '.join(list_devices())}"
         )
     raise DeviceError(f"device {text!r} is unknown; available: {', '.join(list_devices())}")
+
+
+LAUNCHERS = (  # what they call the place of a process among those of its computer, and how many those are
+    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    ("MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
+    ("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),  # the latter as "4(x2),3": that of the first computers counts
+)
+
+
+def place_from_environment() -> tuple[int, int]:
+    """(place of this process among those of its computer, how many those are), as the launcher says; (0, 1) without one."""
+    for rank, size in LAUNCHERS:
+        place, count = (re.match(r"\d+", os.environ.get(name, "")) for name in (rank, size))
+        if place and count:
+            return int(place[0]), max(int(count[0]), 1)
+    return 0, 1
 
 
 def devices_of_rank(text: str = "auto", place: tuple[int, int] = (0, 1)) -> list:

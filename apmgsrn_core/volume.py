@@ -11,7 +11,7 @@ from .array_values import in_unit
 from .brick_networks import BrickNetworks
 from .brick_sampling import PIECE, BrickSampler
 from .bricks import BrickLayout
-from .device import resolve_device
+from .device import devices_of_rank, place_from_environment
 from .errors import ApmgsrnError, DataError, FieldError
 from .feature_grids import FeatureGrid, feature_grids_of
 from .grid import Grid, Region
@@ -34,7 +34,8 @@ class NeuralVolume:
 
     def __init__(self, file: ModelFile, device: str | Sequence[str] = "auto", precision: str = "auto"):
         self.header: Header = file.header
-        devices = [resolve_device(text) for text in ([device] if isinstance(device, str) else device)]
+        texts = [device] if isinstance(device, str) else device
+        devices = [found for text in texts for found in devices_of_rank(text, place_from_environment())]
         check(devices, "device", "at least one", device)
         self.device = devices[0]
         check(precision in PRECISIONS, "precision", f"one of {PRECISIONS}", precision)
@@ -57,7 +58,7 @@ class NeuralVolume:
 
         Args:
             path: Of the file.
-            device: As `resolve_device` takes it; or several, among which the bricks are dealt.
+            device: As `devices_of_rank` takes it, or several; the bricks are dealt among them.
             precision: "full" (what "auto" stands for in sampling): fp32; "fast": half precision in the decoder's
                 products where the device is faster with it.
 

@@ -160,7 +160,7 @@ def _result(
     logger.info("trained %r: %s, %.2f dB", job.name, ", ".join(stopped), psnr_of(error))
     return TrainingResult(
         history, psnr_of(error), ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
-        str(devices[0]),
+        ",".join(map(str, devices)),
     )  # fmt: skip
 
 

@@ -309,6 +309,7 @@ def test_a_library_of_other_sources_is_not_loaded(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("ranks, mine, everything, expected", [(1, 2, 2, 2), (2, 2, 2, 1), (4, 2, 2, 1), (2, 1, 2, 1), (2, 8, 16, 8), (4, 16, 16, 4)])
 def test_ranks_share_the_cores(monkeypatch, ranks, mine, everything, expected):
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(ranks))
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(everything if pid else mine)))
     assert share_of_cores.__wrapped__() == expected

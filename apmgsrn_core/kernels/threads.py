@@ -7,7 +7,7 @@ import os
 
 import torch
 
-LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
+from ..device import place_from_environment
 
 
 def thread_count() -> int:
@@ -28,7 +28,6 @@ def share_of_cores() -> int:
         everything = max(mine, len(os.sched_getaffinity(os.getppid())))
     except (AttributeError, OSError):  # not Linux, or the parent has ended
         mine = everything = os.cpu_count() or 1
-    word = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "1")
-    ranks = int(word) if word.isdigit() else 1
+    ranks = place_from_environment()[1]
     sharing = max(1, round(ranks * mine / everything))
     return max(1, mine // sharing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkTable
@@ -209,7 +210,7 @@ class TrainNeuralVolume(TrainingSettings):
         target = self.model_path()
         return {
             "path": target or None, "checkpoint_interval": self.settings["checkpoint_interval"],
-            "on_progress": lambda state: self._show(state), "on_warning": self.warn,
+            "on_progress": self._show, "on_warning": self.warn,
         }  # fmt: skip
 
     def known_model(self, job, survey) -> TrainedModel | None:
@@ -231,7 +232,8 @@ class TrainNeuralVolume(TrainingSettings):
         pause = self.settings["report_progress"]
         if pause and (time.monotonic() - self._spoken >= pause or state.iteration == state.iterations):
             self._spoken = time.monotonic()
-            print(f"rank {vtk_bridge.rank_and_size()[0]}: {state.message}", flush=True)
+            sys.stdout.write(f"rank {vtk_bridge.rank_and_size()[0]}: {state.message}\n")  # one write: ranks do not mix
+            sys.stdout.flush()
         return not self.GetAbortExecute()  # CheckAbort would empty the outputs
 
     def _finish(self, result) -> TrainedModel:

@@ -85,6 +85,12 @@ def test_without_reconstruction_there_is_the_rest(tmp_path):
     assert output(filter_).GetNumberOfPoints() == 13 * 11 * 9
 
 
+def test_several_devices_train_and_sample():
+    source = make_image(smooth_values((13, 11, 9)))
+    one, two = (train(source, Bricks=[2, 2, 1], Device=device) for device in ("cpu", "cpu,cpu"))
+    np.testing.assert_array_equal(values_of(output(one)), values_of(output(two)))
+
+
 def test_parameters_are_those_of_all_bricks(tmp_path):
     source, path = make_image(smooth_values((33, 31, 29))), str(tmp_path / "m.apmgsrn")
     train(source, Bricks=[2, 2, 1], Parameters=20000, Preset="Small", ModelFile=path)
