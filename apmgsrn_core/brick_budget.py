@@ -38,11 +38,17 @@ def brick_models(
     shares = dict(zip(needing, share_out(total, [survey.bricks[b].detail for b in needing])))
     if layout.count == 1:
         return (_fitted(model.with_parameters(parameters) if parameters else model, model, grid),)
-    constant = replace(CONSTANT, output_components=model.output_components)
+    grids = [layout.grid_of(brick, grid) for brick in range(layout.count)]
     return tuple(
-        _fitted(model.with_parameters(int(shares[b])) if b in shares else constant, model, layout.grid_of(b, grid))
-        for b in range(layout.count)
-    )
+        _fitted(model.with_parameters(int(shares[b])), model, part) if b in shares
+        else constant_model(model.output_components, part)
+        for b, part in enumerate(grids)
+    )  # fmt: skip
+
+
+def constant_model(components: int, grid: Grid) -> ModelConfig:
+    """The network of a brick of one value."""
+    return replace(CONSTANT, output_components=components).fitted_to(grid)
 
 
 def _fitted(chosen: ModelConfig, model: ModelConfig, grid: Grid) -> ModelConfig:

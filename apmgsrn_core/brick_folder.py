@@ -70,6 +70,8 @@ class BrickFolder:
         try:
             self._path.mkdir(exist_ok=True)
             if self._stored_key() != self._key:
+                if any(self._path.glob("brick-*.part")):
+                    logger.warning("%s: the finished bricks there are of another training and are dropped", self._path)
                 self._clear()
                 write_bytes(self._path / "training.json", json.dumps({"key": self._key}).encode())
             names = [path.name for path in self._path.glob("brick-*.part")]
@@ -122,10 +124,17 @@ class BrickFolder:
             logger.warning("%s is damaged and is trained again: %s", path, error)
             return None
 
+    def take(self, brick: int) -> FinishedBrick:
+        """`load`, of a brick that is known to be there. Raises ModelFileError when it is not."""
+        finished = self.load(brick)
+        if finished is None:
+            raise ModelFileError(f"{self._part(brick)}: expected a finished brick, found none; is the folder shared by all ranks?")
+        return finished
+
     def remove(self) -> None:
         """When the model is there: the folder goes, unless it holds something that is not ours."""
-        self._clear()
         try:
+            self._clear()
             self._path.rmdir()
         except OSError as error:
             logger.warning("%s stays: %s", self._path, error.strerror)

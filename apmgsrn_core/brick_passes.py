@@ -25,16 +25,20 @@ from .grid import Region
 from .history import TrainingState
 from .volume_job import BrickPlan, VolumeJob
 
-Passes = Generator[Region | None, np.ndarray | Exception | None, object]
+Given = np.ndarray | Exception | None  # what is sent to a generator of passes
 
 
 def survey_passes(
-    job: VolumeJob, communicator: Communicator, owners: np.ndarray
-) -> Generator[Region | None, np.ndarray | Exception | None, tuple[Survey, dict[int, np.ndarray]]]:
+    job: VolumeJob,
+    communicator: Communicator,
+    owners: np.ndarray,
+    on_look: Callable[[float], bool | None] | None = None,
+) -> Generator[Region | None, Given, tuple[Survey, dict[int, np.ndarray]]]:
     """Look at every brick once.
 
     Args:
         owners: The rank that looks at each brick, (count,).
+        on_look: See `volume_passes`.
 
     Returns:
         The survey, the same on every rank, and the brick that this rank has seen last: {its number: its values}.
@@ -45,18 +49,24 @@ def survey_passes(
     mine = np.flatnonzero(owners == communicator.rank).tolist()
     found: list[tuple[int, BrickSummary]] = []
     last: dict[int, np.ndarray] = {}
-    for number in range(int(np.bincount(owners).max())):
+    passes = int(np.bincount(owners).max())
+    for number in range(passes):
         brick = mine[number] if number < len(mine) else None
+        last.clear()  # before the next one comes
         values = yield None if brick is None else job.layout.trained(brick)
+        if isinstance(values, np.ndarray) and brick is not None:
+            last[brick] = values
 
-        def look(brick=brick, values=values):
-            if isinstance(values, Exception):
-                raise values
+        def look(brick=brick, failure=values if isinstance(values, Exception) else None, number=number):
+            if failure is not None:
+                raise failure
             if brick is not None:
-                found.append((brick, survey_brick(values, job.grid, job.layout, brick, job.name)))
+                found.append((brick, survey_brick(last[brick], job.grid, job.layout, brick, job.name)))
+            if on_look is not None and on_look((number + 1) / passes) is False and job.layout.count > 1:
+                raise ApmgsrnError("stopped by user while the bricks were looked at")
 
         communicator.together(look)
-        last = {} if brick is None else {brick: values}
+        values = None
     everything = sorted(pair for part in communicator.everywhere(found) for pair in part)
     survey = Survey(tuple(summary for _, summary in everything))
     survey.check(job.name)
@@ -74,7 +84,7 @@ def training_passes(
     owners: np.ndarray | None = None,
     at_hand: dict[int, np.ndarray] | None = None,
     on_progress: Callable[[TrainingState], bool | None] | None = None,
-) -> Generator[Region | None, np.ndarray | Exception | None, list[FinishedBrick]]:
+) -> Generator[Region | None, Given, list[FinishedBrick]]:
     """Train every brick that is not finished yet.
 
     Args:
@@ -100,21 +110,27 @@ def training_passes(
     finished = _without_training(plans, done, worker, folder, communicator)
     pending = [p for p in plans if p.value is None and p.brick not in done]
     rounds = plan_rounds(pending, _places(devices, communicator), owners)
-    budget = job.train.time_budget / len(rounds) if rounds and job.train.time_budget else 0.0
+    of_all = plan_rounds([p for p in plans if p.value is None], _places(devices, communicator), owners)
+    budget = job.train.time_budget / len(of_all) if of_all else 0.0
     communicator.forget_stop()
     progress = _Progress(communicator, layout.count, len(rounds), on_progress)
     for number, given in enumerate(rounds):
         progress.round, progress.finished = number, layout.count - sum(len(r) for r in rounds[number:])
         tasks = yield from _bring(given, layout, communicator.rank, at_hand)
 
-        def work(tasks=tasks):
+        def work():
             failure = next((values for _, values in tasks if isinstance(values, Exception)), None)
             if failure is not None:
                 raise failure
             return train_side_by_side(worker, tasks, devices, budget, progress)
 
-        finished += communicator.together(work)
-        if any(communicator.everywhere(communicator.stop_requested())) and layout.count > 1:
+        trained = communicator.together(work)
+        finished += trained
+        tasks = None  # nothing of this round is kept while the next one is brought
+        cut = any(f.reason == "stopped by user" for f in trained)
+        stop = communicator.everywhere((communicator.stop_requested(), cut))
+        more = number + 1 < len(rounds)
+        if layout.count > 1 and any((asked and more) or cut for asked, cut in stop):
             raise ApmgsrnError(_stopped(layout.count, folder))
     return finished
 
@@ -127,7 +143,7 @@ def _without_training(
     mine = worker.layout.ranks(communicator.size) == communicator.rank
     constant = [p.brick for p in plans if p.value is not None and p.brick not in done and mine[p.brick]]
     return communicator.together(
-        lambda: [folder.load(b) for b in sorted(done) if mine[b]] + [worker.constant(b) for b in constant]
+        lambda: [folder.take(b) for b in sorted(done) if mine[b]] + [worker.constant(b) for b in constant]
     )
 
 
@@ -146,8 +162,17 @@ def _bring(given: dict, layout: BrickLayout, rank: int, at_hand: dict[int, np.nd
         values = yield None if brick is None else layout.trained(brick)
         if brick is not None or isinstance(values, Exception):
             keep = passes == 1 or isinstance(values, Exception)
-            tasks.append((brick, values if keep else np.array(values)))  # the next pass may end a view
+            tasks.append((brick, values if keep else _copied(values)))  # the next pass may end a view
+        values = None
     return tasks
+
+
+def _copied(values: np.ndarray) -> np.ndarray | Exception:
+    """A copy, or why there is none."""
+    try:
+        return np.array(values)
+    except MemoryError as error:  # told to all ranks by who asked
+        return error
 
 
 def _stopped(count: int, folder: BrickFolder | None) -> str:

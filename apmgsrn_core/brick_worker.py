@@ -115,15 +115,19 @@ def train_side_by_side(
     stop = threading.Event()
 
     def note(state: TrainingState) -> bool:
-        states[state.brick] = state
+        states.pop(state.brick, None)
+        states[state.brick] = state  # the last one is the newest
         return not stop.is_set()
 
     with ThreadPoolExecutor(len(tasks)) as pool:
         futures = [pool.submit(worker.train, *task, device, budget, note) for task, device in zip(tasks, devices)]
-        while wait(futures, LOOK_SECONDS).not_done:
-            seen = list(dict(states).values())
-            if seen:
+        try:
+            while waiting := wait(futures, LOOK_SECONDS).not_done:
+                seen = list(dict(states).values())
                 fraction = sum(s.fraction for s in seen) / len(tasks)
-                if not on_progress(replace(seen[-1], fraction=fraction)):
+                failed = any(f.exception() for f in futures if f not in waiting)
+                if failed or (seen and not on_progress(replace(seen[-1], fraction=fraction))):
                     stop.set()
+        finally:
+            stop.set()
     return [future.result() for future in futures]

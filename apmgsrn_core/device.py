@@ -119,15 +119,13 @@ def devices_of_rank(text: str = "auto", place: tuple[int, int] = (0, 1)) -> list
     return [torch.device("cuda", index) for index in range(rank % count, count, max(ranks, 1) if ranks <= count else count)]
 
 
-def memory_for_values(devices: list, ranks: int) -> int:
-    """Bytes that the values of one brick may take: a quarter of the least memory of the devices, or of the computer's.
+def memory_for_values(devices: list) -> int:
+    """Bytes that the values of one brick may take: an eighth of the memory of the computer, or of the smallest of the devices.
 
-    Args:
-        devices: Of this rank.
-        ranks: That share the computer.
+    How many ranks share them is no matter, so that automatic bricks do not depend on it.
     """
     torch = require_torch()
     of_computer = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 << 30
-    sizes = [of_computer // (max(ranks, 1) * len(devices))]
+    sizes = [of_computer]
     sizes += [torch.cuda.get_device_properties(d).total_memory for d in devices if d.type == "cuda"]
-    return min(sizes) // 4
+    return min(sizes) // 8

@@ -50,6 +50,9 @@ class Communicator:
             result = work()
         except Exception as caught:  # told to the other ranks and raised below
             error = caught
+        except BaseException:
+            self.everywhere(ApmgsrnError(f"rank {self.rank} was interrupted"))
+            raise
         errors = self.everywhere(_describe(error, self.rank))
         first = next((e for e in errors if e is not None), None)
         if first is not None:

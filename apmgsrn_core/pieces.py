@@ -58,7 +58,10 @@ class Pieces:
             return None
         if _inside(wanted, mine):
             return self._cut(wanted)
-        return self._assembled(wanted, incoming)
+        try:
+            return self._assembled(wanted, incoming)
+        except MemoryError as error:  # told to all ranks by who asked
+            return error
 
     def _parts_for(self, other: int, wanted: Region | None, mine: Region) -> list[np.ndarray]:
         """What another rank lacks and this one has, as one box; nothing for itself."""

@@ -18,6 +18,7 @@ from .model_config import ModelConfig
 from .model_file import read_model
 from .pieces import Pieces
 from .train_config import TrainConfig
+from .validation import check
 from .volume_job import VolumeJob
 from .volume_training import CHECKPOINT_SECONDS, TrainingResult, volume_passes
 
@@ -56,9 +57,9 @@ def train_volume(
         grid: Where the values are; its association says whether they sit on points or in cells.
         name: Of the array, stored in the model.
         model: The network of a brick, on the average of the bricks. Its resolution is fitted to flat data.
-        train: How to train it. A time budget is for all bricks together.
+        train: How to train it. A time budget is for all bricks together; looking at them and reading are not counted.
         bricks: Along x, y, z; 0 = automatic: one while it has at most 256^3 values, fits the memory and, with `parameters`,
-            gives no brick more than `model` has. Or a layout of your own.
+            gives no brick more than `model` has (the memory of the computers may then decide). Or a layout of your own.
         parameters: Trained numbers of all bricks together; 0: as many as `model` has for each brick. Bricks get them by
             need; one of a single value needs almost none.
         device: As `devices_of_rank` takes it; "auto" uses all GPUs of this rank, a brick on each.
@@ -85,10 +86,11 @@ def train_volume(
     communicator = Communicator(comm)
     devices = communicator.together(lambda: devices_of_rank(device, communicator.neighbours))
     pieces = owners = None
-    components, dtype, value_bytes = communicator.together(lambda: _describe_values(values, grid, region, name))
+    components, dtype, value_bytes = _agreed_description(values, grid, region, name, communicator)
+    communicator.together(lambda: _check_choices(bricks, parameters, checkpoint_interval, grid))
     layout = bricks
     if not isinstance(bricks, BrickLayout):
-        layout = choose_layout(grid, bricks, value_bytes, model, parameters, devices, communicator)
+        layout = choose_layout(grid, bricks, value_bytes, model, components, parameters, devices, communicator)
     if region is not None:
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)
@@ -104,11 +106,12 @@ def train_volume(
 
 
 def choose_layout(
-    grid: Grid, counts, value_bytes: int, model: ModelConfig, parameters: int, devices: list, communicator: Communicator
-) -> BrickLayout:
+    grid: Grid, counts, value_bytes: int, model: ModelConfig, components: int, parameters: int, devices: list,
+    communicator: Communicator,
+) -> BrickLayout:  # fmt: skip
     """The bricks that some counts (0 = automatic) come to on these ranks (collective); see `train_volume`."""
-    memory = min(communicator.everywhere(memory_for_values(devices, communicator.neighbours[1])))
-    least = -(-parameters // model.parameter_count()) if parameters else 1
+    memory = min(communicator.everywhere(memory_for_values(devices)))
+    least = -(-parameters // model.parameter_count(components)) if parameters else 1
     return communicator.together(lambda: BrickLayout.automatic(grid.value_dims, tuple(counts), value_bytes, memory, least))
 
 
@@ -137,8 +140,33 @@ def _cut(values: Values, part: Region | None) -> np.ndarray | Exception | None:
     return found
 
 
+def _check_choices(bricks, parameters: int, interval: float, grid: Grid) -> None:
+    """Raise ConfigError for what cannot be."""
+    check(isinstance(parameters, int) and parameters >= 0, "parameters", "a whole number from 0 on", parameters)
+    check(interval >= 0, "checkpoint_interval", "seconds from 0 on", interval)
+    if isinstance(bricks, BrickLayout):
+        check(bricks.dims == grid.value_dims, "bricks", f"a layout of {grid.value_dims} values", bricks.dims)
+    else:
+        check(len(tuple(bricks)) == 3, "bricks", "three numbers", tuple(bricks))
+
+
+def _agreed_description(
+    values: Values, grid: Grid, region: Region | None, name: str, communicator: Communicator
+) -> tuple[int, str, int]:
+    """`_describe_values` of all ranks; those with an empty piece have nothing to say."""
+    mine = communicator.together(lambda: _describe_values(values, grid, region, name))
+    empty = region is not None and region.count == 0
+    told = [other for other in communicator.everywhere(None if empty else mine) if other is not None] or [mine]
+    if len(set(told)) > 1:  # the same on all ranks
+        kinds = ", ".join(f"{components} x {dtype}" for components, dtype, _ in sorted(set(told)))
+        raise DataError(f"array {name!r}: expected the same components and type on all ranks, found {kinds}")
+    return told[0]
+
+
 def _describe_values(values: Values, grid: Grid, region: Region | None, name: str) -> tuple[int, str, int]:
     """(components, numpy type, bytes of one value) of what is given; DataError when it does not fit the grid."""
+    if callable(values) and region is not None:
+        raise DataError(f"array {name!r}: expected an array for the piece of a rank, found a function")
     if callable(values):
         corner = values(Region((0, 0, 0), tuple(min(2, n) for n in grid.value_dims)))
         shape, dtype = np.shape(corner), np.asarray(corner).dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .brick_budget import brick_models
+from .brick_budget import brick_models, constant_model
 from .brick_survey import Survey
 from .bricks import BrickLayout
 from .errors import ConfigError
@@ -103,6 +103,9 @@ def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
         value = None
         if summary.constant and job.layout.count > 1:
             value = (summary.minimum - low) / (high - low) if low < high and summary.minimum <= high else 0.0
+            model = constant_model(job.components, grid)
+        elif job.initial and model == constant_model(job.components, grid) and job.layout.count > 1:
+            raise ConfigError(f"the initial model cannot be refined: its brick {brick} is of one value, which it is no more")
         plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid), value))
     return tuple(plans)
 

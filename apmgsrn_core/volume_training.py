@@ -88,6 +88,7 @@ def volume_passes(
     survey: Survey | None = None,
     key: str = "",
     on_survey: Callable[[Survey], object] | None = None,
+    on_look: Callable[[float], bool | None] | None = None,
     on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Generator[Region | None, np.ndarray | Exception | None, object]:
@@ -101,6 +102,7 @@ def volume_passes(
         survey: Of the same values, when it is known.
         on_survey: Called on every rank with the survey before anything is trained (collective). What it returns, unless
             None, is returned instead of a training's result.
+        on_look: Called on every rank after each brick that it has looked at, with the share done; returning False stops.
 
     Returns:
         A TrainingResult.
@@ -108,15 +110,14 @@ def volume_passes(
     fresh = survey is None
     at_hand, spread = None, job.layout.ranks(communicator.size) if owners is None else owners
     if fresh:
-        survey, at_hand = yield from survey_passes(job, communicator, spread)
+        survey, at_hand = yield from survey_passes(job, communicator, spread, on_look)
     other = on_survey(survey) if on_survey is not None else None
     if other is not None:
         return other
-    key = key or communicator.together(lambda: job.key(survey.content))
+    own_key = communicator.together(lambda: job.key(survey.content))
     plans = communicator.together(lambda: plan_bricks(job, survey))
     warnings = _warnings_about(job, survey, plans)
-    for line in warnings if communicator.rank == 0 else ():
-        (on_warning or logger.warning)(line)
+    communicator.from_root(lambda: [(on_warning or logger.warning)(line) for line in warnings] and None)
     folder = None
     if path is not None:
         communicator.from_root(lambda: check_writable(path))
@@ -127,10 +128,10 @@ def volume_passes(
         at_hand = None
     start = perf_counter()
     finished = yield from training_passes(
-        job, plans, survey, communicator, devices, folder, key, owners, at_hand, on_progress
+        job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress
     )
     seconds = perf_counter() - start
-    return _result(job, survey, communicator, finished, warnings, seconds, key, path, folder, devices)
+    return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
 
 
 def _result(

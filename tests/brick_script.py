@@ -9,6 +9,7 @@ from mpi4py import MPI
 from volumes import tiny, wave
 
 from apmgsrn_core import ApmgsrnError, DataError, ModelConfig, Region, train_volume
+from apmgsrn_core.sampler import Sampler
 
 MODEL = ModelConfig(number_of_grids=8, grid_resolution=(4, 4, 4), hidden_width=16)
 QUIET = {"on_progress": lambda state: True, "on_warning": lambda line: None}
@@ -70,7 +71,22 @@ def errors(folder: Path) -> None:
 
     region = slab(grid, 0)
     short = Region(region.start, (region.stop[0] - (1 if last else 0), *region.stop[1:]))
+
+    def complain(line):
+        raise OSError("the log is full")
+
+    def without_memory(region):
+        if last and asked_by:
+            raise MemoryError("no memory for a brick")
+        asked_by.append(region)
+        return cut(values, region)
+
+    asked_by = []
+    mixed = cut(values, region) if COMM.rank == 0 else cut(values, region).astype("float64")
     attempts = [
+        (values, {"on_warning": complain}, ApmgsrnError, "the log is full"),
+        (without_memory, {}, ApmgsrnError, "no memory for a brick"),
+        (mixed, {"region": region}, DataError, "1 x float32, 1 x float64"),
         (broken(2), {}, ApmgsrnError, "disk 7 is gone"),
         (broken(4 if COMM.size == 2 else 2), {}, ApmgsrnError, "disk 7 is gone"),
         (values, {"path": folder / "no" / "folder" / "m.apmgsrn"}, ApmgsrnError, "cannot be written"),
@@ -103,20 +119,17 @@ def resume(path: Path, bricks: str, report: str) -> None:
     with open(f"{path}.pids", "a", encoding="utf-8") if COMM.size > 1 else open(os.devnull, "w") as file:
         file.write(f"{os.getpid()}\n")
     values, grid = wave((33, 32, 31))
-    first = []
-
-    def note(state) -> bool:
-        first.append(state.iteration + 10**6 * state.finished)
-        return True
-
+    done, draw = [], Sampler.draw
+    Sampler.draw = lambda sampler: done.append(1) or draw(sampler)
     counts = tuple(json.loads(bricks))
     steps = 6000 // (counts[0] * counts[1])
     train_volume(
         values, grid, model=MODEL, train=tiny(iterations=steps, batch_size=4000), bricks=counts, comm=COMM, path=path,
-        checkpoint_interval=0.1, on_progress=note, on_warning=lambda line: None,
+        checkpoint_interval=0.1, **QUIET,
     )  # fmt: skip
+    done = COMM.allreduce(len(done))
     if COMM.rank == 0:
-        Path(report).write_text(json.dumps({"first_iteration": first[0] if first else 10**9}))
+        Path(report).write_text(json.dumps({"steps": done, "all": 6000}))
         if COMM.size > 1:
             os.unlink(f"{path}.pids")
 

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from volumes import tiny, wave
 
 from apmgsrn_core import (
-    ApmgsrnError, BrickLayout, ConfigError, DataError, ModelConfig, NeuralVolume, Region, psnr, read_header, train_volume,
+    ApmgsrnError, BrickLayout, ConfigError, DataError, ModelConfig, Region, psnr, read_header, train_volume,
 )  # fmt: skip
 
 HERE = Path(__file__).parent
@@ -62,6 +64,34 @@ def test_values_may_be_a_function_and_are_asked_for_brick_by_brick():
     assert train(read, grid).to_bytes() == train(values, grid).to_bytes()
     layout = BrickLayout(grid.value_dims, (2, 2, 1))
     assert set(asked[1:]) == {layout.trained(b) for b in range(4)} and len(asked) == 9  # a corner, a look, a training
+
+
+def test_no_more_values_are_held_than_those_of_one_brick():
+    values, grid = wave((17, 16, 15))
+    given, alive = [], []
+
+    def read(region):
+        alive.append(sum(reference() is not None for reference in given))
+        part = values[tuple(slice(a, b) for a, b in zip(region.start, region.stop))[::-1]].copy()
+        given.append(weakref.ref(part))
+        return part
+
+    train(read, grid, (2, 2, 2))
+    assert len(alive) == 17 and max(alive) == 0
+
+
+@pytest.mark.parametrize(
+    "choice, words",
+    [
+        ({"parameters": -5}, "parameters: expected a whole number from 0"), ({"bricks": (2, 2)}, "bricks: expected three"),
+        ({"bricks": BrickLayout((9, 9, 9), (2, 1, 1))}, "bricks: expected a layout of"),
+        ({"checkpoint_interval": -1}, "checkpoint_interval"), ({"region": Region((0, 0, 0), (17, 16, 15))}, "a function"),
+    ],
+)  # fmt: skip
+def test_choices_that_cannot_be_are_told(choice, words):
+    values, grid = wave((17, 16, 15))
+    with pytest.raises(ApmgsrnError, match=words):
+        train(lambda region: values[:2, :2, :2], grid, **{"bricks": (1, 1, 1), **choice})
 
 
 def test_a_function_that_fails_or_gives_too_little_is_told():
@@ -153,8 +183,9 @@ def test_a_time_budget_is_for_all_bricks():
     values, grid = wave((17, 16, 15))
     start = time.perf_counter()
     result = train(values, grid, settings=tiny(iterations=10**6, time_budget=2.0))
-    assert result.stop_reason == "time budget" and time.perf_counter() - start < 15
-    assert result.seconds < 8
+    assert result.stop_reason == "time budget" and time.perf_counter() - start < 60
+    last = dict(zip(result.history["brick"], result.history["seconds"]))
+    assert sum(last.values()) < 10
 
 
 def test_a_refined_model_keeps_its_bricks(tmp_path):
@@ -165,6 +196,38 @@ def test_a_refined_model_keeps_its_bricks(tmp_path):
     assert again.psnr > fresh.psnr + 3
     with pytest.raises(ConfigError, match="other bricks"):
         train(values, grid, (1, 2, 2), **more)
+
+
+@pytest.mark.parametrize("model", [MODEL, replace(MODEL, bias=True, linear_skip=True)])
+def test_refining_where_a_brick_becomes_constant_or_is_no_more(model):
+    values, grid = wave((17, 16, 15))
+    half = values.copy()
+    half[:, :, :9] = 100
+    settings = dict(model=model, train=tiny(), bricks=(2, 1, 1), **QUIET)
+    whole, partly = (train_volume(v, grid, **settings).to_bytes() for v in (values, half))
+    refined = train_volume(half, grid, initial=whole, **settings)
+    np.testing.assert_allclose(refined.volume.reconstruct()[:, :, :8], 100, rtol=1e-5)
+    with pytest.raises(ConfigError, match="its brick 0 is of one value, which it is no more"):
+        train_volume(values, grid, initial=partly, **settings)
+
+
+def test_a_key_of_ones_own_does_not_mix_checkpoints(tmp_path):
+    values, grid = wave((17, 16, 15))
+    path = tmp_path / "m.apmgsrn"
+    with pytest.raises(ApmgsrnError, match="stopped"):
+        train(values, grid, path=path, key="mine", on_progress=lambda s: s.finished < 2)
+    result = train(200 - values, grid, path=path, key="mine")
+    assert result.key == "mine" and psnr(200 - values, result.volume.reconstruct()) > 15
+
+
+def test_one_device_that_fails_ends_the_others():
+    values, grid = wave((17, 16, 15))
+
+    def fail(state):
+        raise RuntimeError("no more screen")
+
+    with pytest.raises(RuntimeError, match="no more screen"):
+        train(values, grid, (2, 1, 1), tiny(iterations=10**7), device="cpu,cpu", on_progress=fail)
 
 
 # -- interruptions --------------------------------------------------------------------------------
@@ -189,7 +252,7 @@ def test_another_training_does_not_take_up_what_is_there(tmp_path):
     values, grid = wave((17, 16, 15))
     path = tmp_path / "m.apmgsrn"
     with pytest.raises(ApmgsrnError, match="stopped"):
-        train(values, grid, path=path, on_progress=lambda s: s.finished < 3)
+        train(values, grid, path=path, on_progress=lambda s: s.finished < 2)
     result = train(values + 1, grid, path=path)
     assert result.to_bytes() == train(values + 1, grid).to_bytes()
 
@@ -198,7 +261,7 @@ def test_a_damaged_part_is_trained_again(tmp_path, caplog):
     values, grid = wave((17, 16, 15))
     path = tmp_path / "m.apmgsrn"
     with pytest.raises(ApmgsrnError, match="stopped"):
-        train(values, grid, path=path, on_progress=lambda s: s.finished < 3)
+        train(values, grid, path=path, on_progress=lambda s: s.finished < 2)
     part = sorted(tmp_path.glob("m.apmgsrn.training/*.part"))[0]
     part.write_bytes(part.read_bytes()[:-7] + b"1234567")
     assert train(values, grid, path=path).to_bytes() == train(values, grid).to_bytes()
@@ -232,7 +295,8 @@ def test_killed_at_any_moment_and_started_again(tmp_path, bricks):
         assert not path.exists()
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(report.read_text())["first_iteration"] > 20  # went on, did not begin again
+    report = json.loads(report.read_text())
+    assert 0 < report["steps"] < report["all"]  # went on, did not begin again
     again = tmp_path / "whole.apmgsrn"
     subprocess.run([*command[:3], str(again), *command[4:]], env=ENVIRONMENT, check=True, timeout=120)
     assert path.read_bytes() == again.read_bytes()
@@ -271,7 +335,7 @@ def test_an_error_on_one_rank_reaches_all(ranks, tmp_path):
     done = mpirun(ranks, HERE / "brick_script.py", "errors", tmp_path)
     assert done.returncode == 0, done.stderr
     lines = sorted(done.stdout.splitlines())
-    assert len(lines) == 4 * ranks and all(line.endswith("good") for line in lines), done.stdout
+    assert len(lines) == 7 * ranks and all(line.endswith("good") for line in lines), done.stdout
 
 
 @pytest.mark.mpi
@@ -298,15 +362,14 @@ def test_kill_of_one_rank_ends_the_others_and_a_restart_goes_on(tmp_path):
         time.sleep(0.05)
     victim, other = map(int, pids.read_text().split())
     os.kill(victim, signal.SIGKILL)
-    killed = time.time()
-    _, told = job.communicate(timeout=30)
-    assert time.time() - killed < 10 and job.returncode != 0
-    assert "signal 9" in told
+    _, told = job.communicate(timeout=10)
+    assert job.returncode != 0 and "signal 9" in told
     assert not _alive(other)
     assert not path.exists()
     pids.unlink()
     assert mpirun(2, *arguments).returncode == 0
-    assert json.loads(report.read_text())["first_iteration"] > 20
+    told = json.loads(report.read_text())
+    assert told["steps"] < told["all"]
     assert subprocess.run([sys.executable, *map(str, arguments[:2]), str(tmp_path / "w.apmgsrn"), *map(str, arguments[3:])],
                           env=ENVIRONMENT, timeout=120).returncode == 0  # fmt: skip
     assert path.read_bytes() == (tmp_path / "w.apmgsrn").read_bytes()

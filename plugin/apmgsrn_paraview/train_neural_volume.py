@@ -7,9 +7,8 @@ import time
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkTable
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
-from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
-from apmgsrn_core import Communicator
+from apmgsrn_core import Communicator, ModelFileError
 
 from . import trained_model, vtk_bridge
 from .trained_model import Answer, Memory, TrainedModel
@@ -26,8 +25,7 @@ class TrainNeuralVolume(TrainingSettings):
 
     RequestData runs far more often than anything changes (other ports, other pieces), so the
     answer to one set of settings and one state of the input is remembered; of the failures the
-    last one, until a setting is touched. A training takes several passes through the pipeline, in each of
-    which RequestData is called once more (`CONTINUE_EXECUTING`).
+    last one, until a setting is touched.
     """
 
     def __init__(self):
@@ -36,9 +34,8 @@ class TrainNeuralVolume(TrainingSettings):
         self._failure = None  # (question, our modification time), the error that it ended with
         self._served = None  # the last question that was answered
         self._surveys = Memory()  # state of the input -> what a look at all of it has told
-        self._volume = self._volume_stamp = self._values = self._values_stamp = None
+        self._volume = self._volume_stamp = self._values = self._values_stamp = self._boxes = self._boxes_stamp = None
         self._frame, self._input_frame = ImageFrame(), ImageFrame()
-        self._run = self._passes = self._wanted = None  # the training that is under way
         self._spoken = 0.0
 
     # -- the pipeline ----------------------------------------------------------------------
@@ -70,28 +67,13 @@ class TrainNeuralVolume(TrainingSettings):
         return 1
 
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:
-        """Ask for what the training wants next; while there is none, for a single cell."""
+        """Ask for a single cell; a training asks for what it needs."""
         info = inputs[0].GetInformationObject(0)
-        frame = ImageFrame.of_information(info)
-        if self._passes is None:
-            vtk_bridge.request(info, frame.corner)
-        elif self._wanted is None:
-            vtk_bridge.request_piece(info, frame.extent)
-        else:
-            vtk_bridge.request(info, self._wanted)
+        vtk_bridge.request(info, ImageFrame.of_information(info).corner)
         return 1
 
     def produce(self, request, inputs, outputs) -> None:
-        try:
-            answer = self._answer(request, inputs, outputs)
-        except Exception:
-            self._end_run(request)
-            raise
-        if answer is None:
-            request.Set(Pipeline.CONTINUE_EXECUTING(), 1)
-            return
-        self._end_run(request)
-        self._fill(answer, outputs)
+        self._fill(self._answer(request, inputs, outputs), outputs)
 
     def _fill(self, answer: Answer, outputs) -> None:
         model, rank = answer.model, vtk_bridge.rank_and_size()[0]
@@ -104,16 +86,18 @@ class TrainNeuralVolume(TrainingSettings):
             values = self._reconstruct(volume, model, extent, answer.association)
             vtk_bridge.fill_array(image, values, volume.arrays[0].name, answer.association)
         vtk_bridge.fill_table(table, model.history, with_rows=rank == 0)
-        vtk_bridge.fill_boxes(mesh, volume.feature_grids(self._own_bricks(volume)))
+        vtk_bridge.fill_boxes(mesh, self._own_boxes(volume, model))
         for output in (image, table, mesh):
             vtk_bridge.tag_model(output, model.path)
         self.status = model.status
 
-    @staticmethod
-    def _own_bricks(volume) -> list:
-        """The bricks whose feature grids this rank shows."""
-        rank, size = vtk_bridge.rank_and_size()
-        return [brick for brick, owner in enumerate(volume.layout.ranks(size)) if owner == rank]
+    def _own_boxes(self, volume, model: TrainedModel) -> list:
+        """The feature grids of the bricks that this rank shows."""
+        if self._boxes_stamp is not model:
+            rank, size = vtk_bridge.rank_and_size()
+            mine = [brick for brick, owner in enumerate(volume.layout.ranks(size)) if owner == rank]
+            self._boxes, self._boxes_stamp = volume.feature_grids(mine), model
+        return self._boxes
 
     def leave_empty(self, outputs) -> None:
         extent = vtk_bridge.requested_extent(outputs) if self._frame is not EMPTY else EMPTY.extent
@@ -123,70 +107,75 @@ class TrainNeuralVolume(TrainingSettings):
 
     def _open(self, model: TrainedModel):
         """The model as the file has it, ready to sample."""
-        stamp = (model.key, model.path, self.settings["device"])
-        if stamp != self._volume_stamp:
+        stamp = (model, self.settings["device"])
+        if self._volume_stamp is None or self._volume_stamp[0] is not model or self._volume_stamp[1] != stamp[1]:
             from apmgsrn_core import NeuralVolume as Volume
 
-            source = (Volume.from_bytes, model.data) if model.data else (Volume.open, model.path)
-            self._volume, self._volume_stamp = source[0](source[1], stamp[2]), stamp
+            volume = Volume.from_bytes(model.data, stamp[1]) if model.data else Volume.open(model.path, stamp[1])
+            if volume.key != model.key:
+                raise ModelFileError(f"ModelFile {model.path!r}: expected the model of this training, found another one")
+            self._volume, self._volume_stamp = volume, stamp
         return self._volume
 
     def _reconstruct(self, volume, model: TrainedModel, extent: tuple, association: str):
         """The values of an extent; those of the last request are kept for the next port that asks."""
-        stamp = (model.key, self.settings["device"], extent)
-        if stamp != self._values_stamp:
+        if self._values_stamp is None or self._values_stamp[0] is not volume or self._values_stamp[1] != extent:
             self.SetProgressText("reconstructing")
             region = self._frame.region(extent, association)
             self._values = volume.sample_region(region, on_progress=lambda f: self.UpdateProgress(f) or True)
-            self._values_stamp = stamp
+            self._values_stamp = volume, extent
         return self._values
 
     # -- one answer for one question -------------------------------------------------------
 
-    def _answer(self, request, inputs, outputs) -> Answer | None:
-        """The model that belongs to the settings and the input, found together with all ranks; None: in a later pass.
+    def _answer(self, request, inputs, outputs) -> Answer:
+        """The model that belongs to the settings and the input, found together with all ranks.
 
         Whether to talk to the other ranks is decided by what changes on all of them at once: the
         settings and the modification time of the pipeline above, never by this rank's data.
         """
         question = self._question(request, outputs)
-        answer = self._answers.get(question) if self._passes is None else None
+        answer = self._answers.get(question)
         if answer is None:
-            answer = self._next_pass((question, self.GetMTime()), vtkDataObject.GetData(inputs[0], 0))
-            if answer is None:
-                return None
+            answer = self._answer_together((question, self.GetMTime()), inputs)
             self._answers.keep(question, answer)
         elif question != self._served and vtk_bridge.rank_and_size()[0] == 0:
             trained_model.save(answer.model, self.model_path())  # another time step lies there now
+        if answer.model.path:
+            self._answers.forget(lambda other: other.model.ended_by(answer.model))
         self._served = question
         return answer
 
-    def _next_pass(self, attempt: tuple, image) -> Answer | None:
-        """Go on with the training, or begin it; an attempt that has failed is not made again."""
+    def _answer_together(self, attempt: tuple, inputs) -> Answer:
+        """Train, or find what was trained; an attempt that has failed is not made again."""
         if self._failure is not None and self._failure[0] == attempt:
             raise self._failure[1]
         communicator = Communicator(vtk_bridge.pipeline_communicator())
         try:
-            if self._passes is None:
-                self._run = TrainingRun(self, self._input_frame, communicator, self._surveys, attempt[0][1:])
-                self._passes = self._run.passes()
-                next(self._passes)  # wants the corner that is here now
-            self._wanted = self._passes.send(image)
-            return None
-        except StopIteration as end:
-            self._failure = None
-            model = communicator.from_root(lambda: self._finish(end.value))
-            return Answer(model, self._run.frame, self._run.job.grid.association)
+            pull = self._puller(inputs)
+            run = TrainingRun(self, self._input_frame, communicator, self._surveys, attempt[0][1:], pull)
+            result = run.result(vtkDataObject.GetData(inputs[0], 0))
+            model = communicator.from_root(lambda: self._told(result, run.job))
         except Exception as error:
             error.shown = communicator.rank != 0  # rank 0 shows it for all
             self._failure = attempt, error.with_traceback(None)
             raise
+        self._failure = None
+        return Answer(model, run.frame, run.job.grid.association)
 
-    def _end_run(self, request) -> None:
-        if self._passes is not None:
-            self._passes.close()
-        self._run = self._passes = self._wanted = None
-        request.Remove(Pipeline.CONTINUE_EXECUTING())
+    def _puller(self, inputs):
+        """What asks the pipeline above for another extent and returns what it gives; None when it fails."""
+        info, port = inputs[0].GetInformationObject(0), self.GetInputConnection(0, 0).GetIndex()
+        executive, whole = self.GetInputExecutive(0, 0), self._input_frame.extent
+
+        def pull(extent):
+            if extent is None:
+                vtk_bridge.request_piece(info, whole)
+            else:
+                vtk_bridge.request(info, extent)
+            return vtkDataObject.GetData(inputs[0], 0) if executive.Update(port) else None
+
+        return pull
 
     def _question(self, request, outputs) -> tuple:
         """What the answer depends on, as every rank can see it; equal questions have equal answers."""
@@ -205,12 +194,11 @@ class TrainNeuralVolume(TrainingSettings):
         """The bytes of the model to start from; b"" without one."""
         return trained_model.read_initial(self.settings["initial_model"], self.model_path())
 
-    def arguments(self, job) -> dict:
+    def arguments(self) -> dict:
         """Of `volume_passes`."""
-        target = self.model_path()
         return {
-            "path": target or None, "checkpoint_interval": self.settings["checkpoint_interval"],
-            "on_progress": self._show, "on_warning": self.warn,
+            "path": self.model_path() or None, "checkpoint_interval": self.settings["checkpoint_interval"],
+            "on_look": self._show_look, "on_progress": self._show, "on_warning": self.warn,
         }  # fmt: skip
 
     def known_model(self, job, survey) -> TrainedModel | None:
@@ -236,8 +224,13 @@ class TrainNeuralVolume(TrainingSettings):
             sys.stdout.flush()
         return not self.GetAbortExecute()  # CheckAbort would empty the outputs
 
-    def _finish(self, result) -> TrainedModel:
+    def _show_look(self, fraction: float) -> bool:
+        self.SetProgressText("looking at the bricks")
+        self.UpdateProgress(min(max(fraction, 0.0), 1.0))
+        return not self.GetAbortExecute()
+
+    def _told(self, result, job) -> TrainedModel:
         """On rank 0: what all ranks are told of a finished training, or of a model that was there."""
         if isinstance(result, TrainedModel):
             return result
-        return trained_model.describe(result, self._run.job, self.model_path())
+        return trained_model.describe(result, job, self.model_path())

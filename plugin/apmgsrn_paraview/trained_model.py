@@ -23,7 +23,7 @@ LARGE_BYTES = 1 << 26  # a named model of this size is left in its file
 class TrainedModel:
     """A model as bytes, the file it is in, and what is told about it.
 
-    A large model with a name is in its file only: its `data` is empty, and another model that is written there ends it.
+    A large model with a name is in its file only: its `data` is empty, and another one that is written there ends it.
     """
 
     key: str
@@ -31,6 +31,10 @@ class TrainedModel:
     path: str = ""
     status: str = ""
     history: dict = field(default_factory=lambda: {name: () for name in HISTORY_COLUMNS})
+
+    def ended_by(self, other: "TrainedModel") -> bool:
+        """Whether this model was in a file only, and another one is there now."""
+        return not self.data and self.path == other.path and self is not other
 
 
 @dataclass
@@ -50,10 +54,16 @@ class Memory(dict):
     """The newest entries; the oldest is forgotten, which is the same one on every rank."""
 
     def keep(self, key, value) -> None:
+        self.pop(key, None)
         self[key] = value
         size = sum(getattr(kept, "size", 0) for kept in self.values())
         while len(self) > REMEMBERED or (size > REMEMBERED_BYTES and len(self) > 1):
             size -= getattr(self.pop(next(iter(self))), "size", 0)
+
+    def forget(self, condition) -> None:
+        """Drop the entries whose value fulfils a condition."""
+        for key in [key for key, value in self.items() if condition(value)]:
+            del self[key]
 
 
 def describe(result, job, target: str) -> TrainedModel:

@@ -1,7 +1,10 @@
-"""One training on its way through the pipeline: pass by pass, on all ranks together.
+"""One training in the pipeline: pass by pass, on all ranks together.
 
 Each pass asks the pipeline above for the values of one brick. Where it does not give what it is asked for (a simulation
 that runs, some readers), every rank takes the piece it is given and the rest travels between the ranks.
+
+The passes are made inside of one RequestData, by updating the input again and again. (With CONTINUE_EXECUTING ParaView would
+call RequestData once for each pass, but when a source fails in between it does so no more and never ends.)
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import numpy as np
 from vtkmodules.vtkCommonDataModel import vtkImageData
 
 import apmgsrn_core as core  # names that need torch are looked up when a training begins
-from apmgsrn_core import DataError, Region
+from apmgsrn_core import ApmgsrnError, DataError, Region
 
 from . import vtk_bridge
 from .trained_model import Memory
@@ -44,6 +47,8 @@ class TrainingRun:
         communicator: The ranks of the pipeline.
         surveys: Remembers the surveys of data that has been looked at; the same on all ranks.
         state: Of the data above, the same on all ranks; key of `surveys`.
+        pull: Given an extent (None: the piece that is this rank's), returns the data object that the pipeline gives; None
+            when it fails.
     """
 
     filter: object
@@ -51,58 +56,50 @@ class TrainingRun:
     communicator: object
     surveys: Memory
     state: tuple
+    pull: Callable[[tuple | None], object]
     job: core.VolumeJob | None = None
 
-    def passes(self) -> Generator[tuple, object, object]:
-        """Yields the extent to ask for, is sent what arrived, returns what `volume_passes` returns."""
+    def result(self, image):
+        """Train (collective); `image` is what arrived for the corner. Returns what `volume_passes` returns."""
         filter_, communicator = self.filter, self.communicator
-        image = yield self.frame.corner
         look = self._agreed_look(image)
         self.frame = replace(look.frame, extent=self.frame.extent)  # not every source promises all of it
-        grid = self.frame.grid(look.association)
+        grid = communicator.together(lambda: self.frame.grid(look.association))
         devices = communicator.together(lambda: core.devices_of_rank(filter_.settings["device"], communicator.neighbours))
         model, train = communicator.together(lambda: (filter_.model_config(), filter_.train_config()))
         bricks, parameters = filter_.settings["bricks"], filter_.settings["parameters"]
-        layout = core.choose_layout(grid, bricks, look.value_bytes, model, parameters, devices, communicator)
+        layout = core.choose_layout(
+            grid, bricks, look.value_bytes, model, look.components, parameters, devices, communicator
+        )
         initial = communicator.from_root(filter_.read_initial)
         job = self.job = core.VolumeJob(
             grid, layout, look.name, look.components, look.dtype, model, train, parameters, initial, look.time
         )
-        arguments = filter_.arguments(job)
         state = (*self.state, look.name, look.association, layout)
-        survey = self.surveys.get(state)
-
-        def start(owners=None):
-            return core.volume_passes(
-                job, communicator, devices, owners=owners, survey=survey, **arguments,
-                on_survey=lambda found: self._surveyed(state, found),
-            )  # fmt: skip
-
+        arguments = dict(
+            filter_.arguments(), survey=self.surveys.get(state), on_survey=lambda found: self._surveyed(state, found)
+        )
         if all(communicator.everywhere(look.obeyed)):
-            return (yield from self._bring(start(), look))
-        image = yield None  # the piece that this rank would have
-        pieces = self._pieces(image, look)
-        return self._bring_pieces(start(pieces.owners(layout)), pieces)
-
-    def _bring(self, passes: Generator, look: ArrayLook) -> Generator:
-        """Ask the pipeline for what the training asks for."""
-        try:
-            region = next(passes)
-            while True:
-                image = yield self.frame.corner if region is None else self.frame.extent_of(region, look.association)
-                region = passes.send(None if region is None else self._values(image, look, region))
-        except StopIteration as end:
-            return end.value
+            passes = core.volume_passes(job, communicator, devices, **arguments)
+            return self._drive(passes, lambda region: self._fetch(look, region))
+        pieces = self._pieces(look)
+        passes = core.volume_passes(job, communicator, devices, owners=pieces.owners(layout), **arguments)
+        return self._drive(passes, pieces.fetch)
 
     @staticmethod
-    def _bring_pieces(passes: Generator, pieces):
-        """Put together what the training asks for from the ranks' pieces."""
+    def _drive(passes: Generator, fetch: Callable):
         try:
             region = next(passes)
             while True:
-                region = passes.send(pieces.fetch(region))
+                region = passes.send(fetch(region))
         except StopIteration as end:
             return end.value
+
+    def _fetch(self, look: ArrayLook, region):
+        """The values of a region, asked of the pipeline; what stands in their way as an exception. All ranks ask, always:
+        the filters above may work together as well."""
+        image = self.pull(self.frame.corner if region is None else self.frame.extent_of(region, look.association))
+        return None if region is None else self._values(image, look, region)
 
     def _surveyed(self, state: tuple, survey):
         self.surveys.keep(state, survey)
@@ -142,7 +139,7 @@ class TrainingRun:
         """The values of a region as a view of what has arrived; a DataError when they are not there."""
         try:
             arrived, piece = self._piece(image, look)
-        except DataError as error:
+        except Exception as error:  # told to all ranks by who asked
             return error
         if any(a < b for a, b in zip(region.start, piece.start)) or any(a > b for a, b in zip(region.stop, piece.stop)):
             return DataError(
@@ -161,11 +158,12 @@ class TrainingRun:
             frame.extent, look.association
         )
 
-    def _pieces(self, image, look: ArrayLook) -> core.Pieces:
+    def _pieces(self, look: ArrayLook) -> core.Pieces:
         """What the ranks have, each its piece."""
+        image = self.pull(None)
         try:
             values, region = self._piece(image, look)
-        except DataError:  # a rank without data gives nothing
+        except ApmgsrnError:  # a rank without data gives nothing
             shape = (0, 0, 0) if look.components == 1 else (0, 0, 0, look.components)
             values, region = np.empty(shape, look.dtype), Region((0, 0, 0), (0, 0, 0))
         return core.Pieces(values, region, self.communicator)

@@ -30,7 +30,7 @@ output.SetExtent(0, nx - 1, low, high, 0, nz - 1)
 z, y, x = np.mgrid[0:nz - cells, low:high + 1 - cells, 0:nx - cells]
 values = (x * x + 7 * y * x + z * y * y).astype(np.int16)
 array = numpy_to_vtk(values.ravel(), deep=1)
-array.SetName("f")
+array.SetName("g" if {renames} == rank else "f")
 (output.GetCellData() if cells else output.GetPointData()).AddArray(array)
 """
 PIECES_INFORMATION = """
@@ -42,13 +42,35 @@ info.Set(vtkAlgorithm.CAN_PRODUCE_SUB_EXTENT(), 1)
 """
 
 
-def fixed_pieces(dims, cells=0, fails=-1):
+def failing_later(requests):
+    """A source that obeys, and fails from some request on."""
+    script = """
+import numpy as np
+from vtkmodules.util.numpy_support import numpy_to_vtk
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
+self.requests = getattr(self, "requests", 0) + 1
+extent = self.GetOutputInformation(0).Get(Pipeline.UPDATE_EXTENT())
+if self.requests > {requests}:
+    raise RuntimeError("the disk has gone")
+output = self.GetImageDataOutput()
+output.SetExtent(extent)
+array = numpy_to_vtk(np.arange(output.GetNumberOfPoints(), dtype=np.float32), deep=1)
+array.SetName("f")
+output.GetPointData().AddArray(array)
+"""
+    return simple.ProgrammableSource(
+        OutputDataSetType="vtkImageData", Script=script.format(requests=requests),
+        ScriptRequestInformation=PIECES_INFORMATION.format(dims=(17, 13, 11, 0)),
+    )  # fmt: skip
+
+
+def fixed_pieces(dims, cells=0, fails=-1, renames=-1):
     numbers = (*dims, cells)
     source = simple.ProgrammableSource(
-        OutputDataSetType="vtkImageData", Script=PIECES.format(dims=numbers, fails=fails),
+        OutputDataSetType="vtkImageData", Script=PIECES.format(dims=numbers, fails=fails, renames=renames),
         ScriptRequestInformation=PIECES_INFORMATION.format(dims=numbers),
     )  # fmt: skip
-    if fails < 0:
+    if fails < 0 and renames < 0:
         source.UpdatePipeline()  # so that its array is offered
     return source
 
@@ -111,9 +133,11 @@ def errors(folder):
     size = servermanager.vtkProcessModule.GetProcessModule().GetNumberOfLocalPartitions()
     path = os.path.join(folder, "e.apmgsrn")
     failing = trained(fixed_pieces((17, 13, 11), fails=size - 1), path, [2, 2, 1], TargetArray=["POINTS", "f"])
+    nameless = trained(fixed_pieces((17, 13, 11), renames=size - 1), path, [2, 2, 1], TargetArray=["POINTS", "f"])
+    late = trained(failing_later(3), path, [2, 2, 1], TargetArray=["POINTS", "f"])
     impossible = trained(simple.Wavelet(WholeExtent=[0, 7, 0, 8, 0, 9]), path, [8, 1, 1])
     good = trained(simple.Wavelet(WholeExtent=[0, 7, 0, 8, 0, 9]), path, [2, 1, 1])
-    return {"failing": status(failing), "impossible": status(impossible), "good": status(good)}
+    return {"failing": status(failing), "nameless": status(nameless), "late": status(late), "impossible": status(impossible), "good": status(good)}
 
 
 def memory(folder):

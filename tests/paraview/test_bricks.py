@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import info, make_image, output, smooth_values, train, values_of
+from conftest import TINY, info, make_image, output, smooth_values, train, values_of
 from paraview import simple
 from test_parallel import ENVIRONMENT, HERE, MPIRUN, PLUGIN
 
@@ -103,6 +103,52 @@ def test_progress_is_reported_on_request(capfd):
     assert len(lines) >= 2 and "(1 of 2 done): iteration 30 of 30" in lines[-1]
 
 
+def test_large_models_are_left_in_their_file_and_not_mixed_up(tmp_path, monkeypatch, trainings):
+    from apmgsrn_paraview import trained_model
+
+    monkeypatch.setattr(trained_model, "LARGE_BYTES", 10)
+    filter_ = train(make_image(smooth_values((13, 11, 9))), Bricks=[2, 1, 1], ModelFile=str(tmp_path / "m.apmgsrn"))
+    first = values_of(output(filter_)).copy()
+    filter_.Seed = 1
+    filter_.UpdatePipeline()
+    second = values_of(output(filter_)).copy()
+    filter_.Seed = 0
+    filter_.UpdatePipeline()
+    assert len(trainings) == 3 and (first != second).any()
+    np.testing.assert_array_equal(values_of(output(filter_)), first)
+
+
+def test_an_abort_keeps_the_finished_bricks_for_the_next_time(vtk_errors, tmp_path):
+    path = tmp_path / "m.apmgsrn"
+    source = make_image(smooth_values((13, 11, 9)))
+    settings = {**TINY, "Iterations": 300, "ModelFile": str(path), "Bricks": [2, 2, 1]}
+    filter_ = simple.TrainNeuralVolume(Input=source, **settings)
+    algorithm = filter_.GetClientSideObject()
+
+    def abort(caller, event):
+        if "2 of 4 done" in (caller.GetProgressText() or ""):
+            caller.SetAbortExecute(1)
+
+    tag = algorithm.AddObserver("ProgressEvent", abort)
+    filter_.UpdatePipeline()
+    (line,) = vtk_errors.take()
+    assert "stopped by user before all 4 bricks were trained; the finished ones are kept" in line
+    assert not path.exists() and len(list(tmp_path.glob("m.apmgsrn.training/*.part"))) in (2, 3)
+    algorithm.RemoveObserver(tag)
+    filter_.CheckpointInterval = 30  # any setting that does not matter to the model
+    filter_.UpdatePipeline()
+    assert info(filter_, "LastError") == "" and path.exists()
+
+
+def test_an_abort_while_looking_is_heard(vtk_errors):
+    filter_ = simple.TrainNeuralVolume(Input=make_image(smooth_values((13, 11, 9))), **TINY, Bricks=[2, 2, 1])
+    algorithm = filter_.GetClientSideObject()
+    algorithm.AddObserver("ProgressEvent", lambda caller, event: caller.SetAbortExecute(1))
+    filter_.UpdatePipeline()
+    (line,) = vtk_errors.take()
+    assert "stopped by user while the bricks were looked at" in line
+
+
 # -- on several ranks --------------------------------------------------------------------------
 
 
@@ -158,6 +204,8 @@ def test_an_error_on_one_rank_is_told_once_and_does_not_hang(ranks, tmp_path):
     report, printed = run(ranks, tmp_path, "errors")
     assert "expected the point array" in report["failing"]["LastError"] or "on no rank" in report["failing"]["LastError"]
     assert "ranks without any: 1" in report["failing"]["LastError"] or ranks == 1
+    assert "'f'" in report["nameless"]["LastError"] or "on no rank" in report["nameless"]["LastError"]
+    assert report["late"]["LastError"], report["late"]
     assert report["impossible"]["LastError"] == "bricks: expected at most 7 along x for 8 values, found 8"
     assert printed.count("expected at most 7 along x") == 1
     assert report["good"]["Status"].startswith("trained") and report["good"]["LastError"] == ""
@@ -184,9 +232,8 @@ def test_kill_of_one_rank_ends_all_and_the_same_command_goes_on(tmp_path):
         time.sleep(0.02)
     victim = ranks_of(job.pid)[-1]
     os.kill(victim, signal.SIGKILL)
-    killed = time.time()
-    _, told = job.communicate(timeout=30)
-    assert time.time() - killed < 10 and job.returncode != 0 and "signal 9" in told
+    _, told = job.communicate(timeout=10)
+    assert job.returncode != 0 and "signal 9" in told
     assert not (tmp_path / "r.apmgsrn").exists()
     kept = len(list(folder.glob("*.part")))
     assert kept >= 1
