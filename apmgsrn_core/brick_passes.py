@@ -8,7 +8,7 @@ bricks that are being worked on.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from time import perf_counter
@@ -198,15 +198,12 @@ def plan_rounds(
         return [
             dict(zip(places, queue[first : first + len(places)])) for first in range(0, len(queue), len(places))
         ]
+    waiting: dict[int, deque[int]] = {}
+    for brick in queue:
+        waiting.setdefault(int(owners[brick]), deque()).append(brick)
     rounds = []
-    while queue:
-        given = {}
-        for rank, slot in places:
-            brick = next((b for b in queue if owners[b] == rank), None)
-            if brick is not None:
-                given[rank, slot] = brick
-                queue.remove(brick)
-        rounds.append(given)
+    while any(waiting.values()):
+        rounds.append({(rank, slot): waiting[rank].popleft() for rank, slot in places if waiting.get(rank)})
     return rounds
 
 

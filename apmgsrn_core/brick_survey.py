@@ -15,6 +15,7 @@ from .fingerprint import content_hash
 from .grid import Grid
 from .placement import SLAB_VALUES, squared_detail
 
+LOOKED_AT = 1 << 21  # values that the detail of a brick is taken from, about
 BLUR_HALO = 6  # values that the blur of `squared_detail` reaches
 
 
@@ -25,7 +26,8 @@ class BrickSummary:
     Attributes:
         minimum, maximum: Of the finite ones; (inf, -inf) when there are none.
         missing: Owned values that are NaN or infinite.
-        detail: Sum of |value - blurred value| over the finite values, in the array's unit.
+        detail: Sum of |value - blurred value| over the finite values, in the array's unit; of a large brick estimated from
+            some layers of it.
         content: Hash of the values.
     """
 
@@ -104,12 +106,14 @@ def _missing(values: np.ndarray) -> int:
 
 
 def _detail(data: FieldData) -> float:
-    """Slab by slab; at the brick's border the blur sees no further."""
-    depth = max(1, SLAB_VALUES // max(math.prod(data.values.shape[1:]), 1))
-    total = 0.0
-    for z in range(0, len(data.values), depth):
+    """Of the whole from some slabs of it, evenly spread; at the brick's border the blur sees no further."""
+    layers, of_layer = len(data.values), max(math.prod(data.values.shape[1:]), 1)
+    depth = min(max(1, SLAB_VALUES // (4 * of_layer)), layers)
+    wanted = max(1, min(LOOKED_AT // (depth * of_layer), -(-layers // depth)))
+    total, seen = 0.0, 0
+    for z in np.linspace(0, layers - depth, wanted).round().astype(int).tolist():
         low = max(z - BLUR_HALO, 0)
         slab = data.normalised(data.values[low : z + depth + BLUR_HALO])
         squared = squared_detail(np.nan_to_num(slab, nan=0.0), np.isfinite(slab))[z - low :][:depth]
-        total += float(np.sqrt(squared).sum())
-    return total * data.span
+        total, seen = total + float(np.sqrt(squared).sum()), seen + len(squared)
+    return total * data.span * layers / seen

@@ -21,11 +21,16 @@ from .training_step import make_step
 ROWS = 100  # of the history, about; more when that would leave too many steps between two
 MOST_STEPS_A_ROW = 200
 PROGRESS_SECONDS = 0.2
+ALIVE_POINTS = 256  # on which a network is seen to be dead
 CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
 
 OnProgress = Callable[[TrainingState], bool | None]
 
 logger = logging.getLogger(__name__)
+
+
+class DeadNetwork(ApmgsrnError):
+    """All neurons of a layer have stopped: the output is one value everywhere and no gradient comes through."""
 
 
 class _Training:
@@ -94,6 +99,9 @@ def train_brick(
 
     Returns:
         (why it stopped, the history).
+
+    Raises:
+        DeadNetwork: The network cannot learn any more; another seed will do.
     """
     history = History(config.iterations, config.time_budget)
     if constant:
@@ -122,6 +130,7 @@ def train_brick(
         if done % row_every == 0 or done == config.iterations:
             history.loss = step.loss()
             history.add_row(done, _finite(history.loss, done), rate)
+            _check_alive(network, batch, done)
             if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
                 reason = "psnr reached"
         if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
@@ -144,6 +153,16 @@ def _finite(loss: float, iteration: int) -> float:
     if not np.isfinite(loss):
         raise ApmgsrnError(f"training diverged: the loss at iteration {iteration} is {loss}")
     return loss
+
+
+def _check_alive(network: Network, batch, iteration: int) -> None:
+    """DeadNetwork when the output is the same at points whose values differ."""
+    targets = batch.targets[:ALIVE_POINTS][batch.weights[:ALIVE_POINTS, 0] > 0]
+    if not len(targets) or bool((targets == targets[0]).all()):
+        return
+    outputs = evaluate([network], batch.points[:ALIVE_POINTS].to(network.features.device))
+    if bool((outputs == outputs[0]).all()):
+        raise DeadNetwork(f"training failed: at iteration {iteration} the network gives one value everywhere")
 
 
 def _silence(network: Network) -> None:

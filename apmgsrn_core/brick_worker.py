@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,7 +13,7 @@ import torch
 
 from .brick_folder import BrickFolder, FinishedBrick
 from .brick_survey import Survey
-from .brick_training import mean_squared_error, train_brick
+from .brick_training import DeadNetwork, mean_squared_error, train_brick
 from .device_sampler import DeviceSampler
 from .field_data import FieldData
 from .history import History, TrainingState
@@ -25,7 +26,10 @@ from .training_step import stays_on_device
 from .volume_job import BrickPlan, VolumeJob
 from .weights import describe_brick, pack_section, read_network, round_to_stored
 
+logger = logging.getLogger(__name__)
+
 SEED_STRIDE = 1_000_003  # seeds of different bricks do not meet
+ATTEMPTS, ATTEMPT_STRIDE = 8, 500_009  # with other seeds, when a network dies
 LOOK_SECONDS = 0.2  # between two reports when several bricks are trained at once
 
 
@@ -61,22 +65,37 @@ class BrickWorker:
             values: [z, y, x] or [z, y, x, component] of `layout.trained(brick)`.
             budget: Seconds; 0 = none.
             on_progress: See `train_brick`.
+
+        Small networks die now and then (1 of 12 seeds at 4800 parameters on one brick of a head); then another seed is tried.
+
+        Raises:
+            DeadNetwork: In all attempts.
         """
-        job, plan = self._job, self._plans[brick]
-        data = FieldData(values, plan.grid, job.name, self._range)
+        data = FieldData(values, self._plans[brick].grid, self._job.name, self._range)
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._train(brick, data, attempt, device, budget, on_progress)
+            except DeadNetwork as error:
+                logger.info("brick %d, attempt %d: %s", brick, attempt, error)
+                last = error
+        raise last
+
+    def _train(
+        self, brick: int, data: FieldData, attempt: int, device: torch.device, budget: float, on_progress: Callable
+    ) -> FinishedBrick:
+        """With the seed of one attempt."""
+        plan = self._plans[brick]
         train = replace(plan.train, time_budget=budget)
-        seed = train.seed * SEED_STRIDE + brick
+        seed = train.seed * SEED_STRIDE + brick + attempt * ATTEMPT_STRIDE
         generator = torch.Generator().manual_seed(seed)
         network = self._start(data, plan, generator)
         on_device = stays_on_device(device, train)
         sampler = DeviceSampler(data, train, seed, device) if on_device else Sampler(data, train, generator)
-        checkpoint = self._folder.checkpoint(brick) if self._folder else None
         reason, history = train_brick(
             network.to(device), sampler, train, lambda state: on_progress(replace(state, brick=brick)),
-            constant=not data.span, checkpoint=checkpoint,
+            constant=not data.span, checkpoint=self._folder.checkpoint(brick) if self._folder else None,
         )  # fmt: skip
-        stored = round_to_stored(network)
-        error = mean_squared_error([stored], Sampler(data, train, generator))
+        error = mean_squared_error([round_to_stored(network)], Sampler(data, train, generator))
         last = history.table()
         history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]))
         return self._finished(brick, network, reason, error, history)

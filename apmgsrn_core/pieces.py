@@ -37,9 +37,7 @@ class Pieces:
 
     def owners(self, layout: BrickLayout) -> np.ndarray:
         """The rank that has most of each brick, (count,); the lowest of equals."""
-        trained = [layout.trained(brick) for brick in range(layout.count)]
-        shares = np.stack([_common_counts(trained, piece) for piece in self._regions])
-        return shares.argmax(axis=0)
+        return owners_of(layout, self._regions)
 
     def fetch(self, wanted: Region | None) -> np.ndarray | Exception | None:
         """The values of a region that this rank wants, put together from all pieces (collective).
@@ -124,5 +122,24 @@ def _without(part: Region, known: Region) -> Region:
     return Region(start, stop)
 
 
-def _common_counts(regions: list[Region], piece: Region) -> np.ndarray:
-    return np.array([_common(region, piece).count for region in regions])
+def owners_of(layout: BrickLayout, pieces: list[Region]) -> np.ndarray:
+    """The piece that has most of each brick's trained values, (count,); the first of equals, and of none the first."""
+    nx, ny, nz = layout.counts
+    most, owners = np.zeros((nz, ny, nx), dtype=np.int64), np.zeros((nz, ny, nx), dtype=np.int64)
+    more = layout.ghosts if layout.count > 1 else 0
+    starts = [np.maximum(faces[:-1] - more, 0) for faces in layout.faces]
+    stops = [np.minimum(faces[1:] + more, n - 1) + 1 for faces, n in zip(layout.faces, layout.dims)]
+    for number, piece in enumerate(pieces):
+        common = [
+            np.minimum(stop, piece.stop[axis]) - np.maximum(start, piece.start[axis])
+            for axis, (start, stop) in enumerate(zip(starts, stops))
+        ]
+        touched = [np.flatnonzero(c > 0) for c in common]
+        if not all(len(t) for t in touched):
+            continue
+        x, y, z = (slice(t[0], t[-1] + 1) for t in touched)  # a piece touches neighbours only
+        share = common[2][z][:, None, None] * common[1][y][:, None] * common[0][x]
+        better = share > most[z, y, x]
+        most[z, y, x][better] = share[better]
+        owners[z, y, x][better] = number
+    return owners.ravel()

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from volumes import tiny, wave
 
 from apmgsrn_core import (
     ApmgsrnError, BrickLayout, ConfigError, DataError, ModelConfig, Region, psnr, read_header, train_volume,
 )  # fmt: skip
+
+from apmgsrn_core.pieces import owners_of
 
 HERE = Path(__file__).parent
 MODEL = ModelConfig(number_of_grids=8, grid_resolution=(4, 4, 4), hidden_width=16)
@@ -145,6 +149,31 @@ def test_parameters_are_shared_out_by_need():
     smooth, rough = (e["length"] for e in read_header(result.to_bytes()).manifest["sections"])
     assert rough > 1.5 * smooth
     assert 0.8 * 20_000 < (smooth + rough) / 2 < 1.1 * 20_000  # about 2 bytes a number
+
+
+@pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1)])
+def test_a_network_that_dies_is_trained_with_another_seed(monkeypatch, bricks):
+    from apmgsrn_core.brick_worker import BrickWorker
+    from apmgsrn_core.brick_training import DeadNetwork
+
+    values, grid = wave((17, 16, 15))
+    start, begun = BrickWorker._start, []
+
+    def dying(worker, data, plan, generator):
+        network = start(worker, data, plan, generator)
+        begun.append(plan.brick)
+        if len(begun) in deaths:
+            network.layers[0].weight.data.zero_()
+            network.layers[1].weight.data.zero_()
+        return network
+
+    monkeypatch.setattr(BrickWorker, "_start", dying)
+    deaths = {1, 2}
+    result = train(values, grid, bricks, tiny(iterations=200))
+    assert len(begun) == len(set(begun)) + 2 and psnr(values, result.volume.reconstruct()) > 25
+    deaths = range(100)
+    with pytest.raises(DeadNetwork, match="one value everywhere"):
+        train(values, grid, bricks, tiny(iterations=200))
 
 
 def test_automatic_bricks_follow_the_parameters():
@@ -381,6 +410,23 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_brick_belongs_to_the_piece_that_has_most_of_it(data):
+    dims = [data.draw(st.integers(2, 15)) for _ in range(3)]
+    ghosts = data.draw(st.integers(0, 2))
+    layout = BrickLayout(dims, [data.draw(st.integers(1, n - 1)) for n in dims], ghosts, 0)
+    starts = [[data.draw(st.integers(0, n - 1)) for n in dims] for _ in range(data.draw(st.integers(1, 5)))]
+    pieces = [Region(a, [data.draw(st.integers(x, n)) for x, n in zip(a, dims)]) for a in starts]
+
+    def values(region):
+        z, y, x = (range(a, b) for a, b in zip(region.start[::-1], region.stop[::-1]))
+        return {(i, j, k) for k in z for j in y for i in x}
+
+    shares = [[len(values(layout.trained(b)) & values(piece)) for b in range(layout.count)] for piece in pieces]
+    assert (owners_of(layout, pieces) == np.array(shares).argmax(axis=0)).all()
 
 
 def test_pieces_know_what_they_have():

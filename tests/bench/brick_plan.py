@@ -30,11 +30,10 @@ from apmgsrn_core.history import COLUMNS
 from apmgsrn_core.manifest import ArrayInfo
 from apmgsrn_core.model import Network
 from apmgsrn_core.model_writer import _plan
-from apmgsrn_core.pieces import _common_counts
+from apmgsrn_core.pieces import owners_of
 from apmgsrn_core.volume_job import BrickPlan
 from apmgsrn_core.weights import describe_brick, describe_model
 
-FEW = 4  # ranks whose owners are looked for
 ENTRY_BYTES = 350  # of a brick in the manifest, about
 
 
@@ -117,21 +116,19 @@ def own_work(layout: BrickLayout, pieces: BrickLayout, model: ModelConfig) -> di
     places = [(rank, 0) for rank in range(pieces.count)]
     taken = {}
 
-    def timed(name: str, work, times: float = 1.0) -> None:
+    def timed(name: str, work) -> None:
         start = time.perf_counter()
         work()
-        taken[name] = round((time.perf_counter() - start) * times, 2)
+        taken[name] = round(time.perf_counter() - start, 2)
 
     trained = []
     timed("ranks", lambda: layout.ranks(pieces.count))
     timed("shares", lambda: share_out(77_000.0 * layout.count, details))
     timed("rounds", lambda: plan_rounds(plans, places, None))
     timed("regions", lambda: trained.extend(layout.trained(b) for b in range(layout.count)))
-    few = range(0, pieces.count, max(pieces.count // FEW, 1))
-    timed("owners", lambda: [_common_counts(trained, pieces.core(r)) for r in few], pieces.count / len(few))
+    timed("owners", lambda: owners_of(layout, [pieces.core(rank) for rank in range(pieces.count)]))
     owners = np.arange(layout.count) * pieces.count // layout.count
-    part = (layout.count // FEW, pieces.count // FEW)  # the first bricks and their ranks: the search is over both
-    timed("rounds of owners", lambda: plan_rounds(plans[: part[0]], places[: part[1]], owners), FEW**2)
+    timed("rounds of owners", lambda: plan_rounds(plans, places, owners))
     grid, train = Grid(layout.dims), plan.train
     array = ArrayInfo("values", "point", 1, "float32", (0.0, 1.0), "")
     manifest = describe_model(grid, layout, (array,), (None,), model.with_components(1), train, "")
