@@ -86,9 +86,9 @@ class BrickFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
-    def checkpoint(self, brick: int) -> Checkpoint:
-        """Of the training of a brick."""
-        return Checkpoint(self._path / f"brick-{brick}.state", self._interval, self._key)
+    def checkpoint(self, brick: int, attempt: int = 0) -> Checkpoint:
+        """Of one attempt to train a brick; there is a file for the last one only."""
+        return Checkpoint(self._path / f"brick-{brick}.state", self._interval, f"{self._key}/{attempt}")
 
     def save(self, finished: FinishedBrick, section: bytes) -> FinishedBrick:
         """Write a finished brick; returns it with its bytes left in the file. Its checkpoint goes."""

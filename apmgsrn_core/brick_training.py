@@ -22,6 +22,7 @@ ROWS = 100  # of the history, about; more when that would leave too many steps b
 MOST_STEPS_A_ROW = 200
 PROGRESS_SECONDS = 0.2
 ALIVE_POINTS = 256  # on which a network is seen to be dead
+ALIVE_FROM = 100  # steps; before, a network may be dead and come to life again by the momentum of its optimizer
 CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
 
 OnProgress = Callable[[TrainingState], bool | None]
@@ -86,6 +87,7 @@ def train_brick(
     on_progress: OnProgress,
     constant: bool = False,
     checkpoint: Checkpoint | None = None,
+    must_live: bool = False,
 ) -> tuple[str, History]:
     """Train one network in place until one of the limits is reached.
 
@@ -96,12 +98,13 @@ def train_brick(
         on_progress: See `train_volume`.
         constant: Nothing to learn: the output layer is set to zero.
         checkpoint: Where the training goes on, if it was saved there, and saves itself; it stays when all is done.
+        must_live: Whether to raise DeadNetwork as soon as the network is seen to be dead.
 
     Returns:
         (why it stopped, the history).
 
     Raises:
-        DeadNetwork: The network cannot learn any more; another seed will do.
+        DeadNetwork: The network cannot learn any more; with another seed or a lower rate it may.
     """
     history = History(config.iterations, config.time_budget)
     if constant:
@@ -130,7 +133,8 @@ def train_brick(
         if done % row_every == 0 or done == config.iterations:
             history.loss = step.loss()
             history.add_row(done, _finite(history.loss, done), rate)
-            _check_alive(network, batch, done)
+            if must_live and done >= ALIVE_FROM:
+                _check_alive(network, batch, done)
             if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
                 reason = "psnr reached"
         if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:

@@ -154,7 +154,6 @@ def test_parameters_are_shared_out_by_need():
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1)])
 def test_a_network_that_dies_is_trained_with_another_seed(monkeypatch, bricks):
     from apmgsrn_core.brick_worker import BrickWorker
-    from apmgsrn_core.brick_training import DeadNetwork
 
     values, grid = wave((17, 16, 15))
     start, begun = BrickWorker._start, []
@@ -163,17 +162,17 @@ def test_a_network_that_dies_is_trained_with_another_seed(monkeypatch, bricks):
         network = start(worker, data, plan, generator)
         begun.append(plan.brick)
         if len(begun) in deaths:
-            network.layers[0].weight.data.zero_()
-            network.layers[1].weight.data.zero_()
+            for layer in network.layers[:-1]:  # no neuron gives or takes anything
+                layer.weight.data.zero_()
         return network
 
     monkeypatch.setattr(BrickWorker, "_start", dying)
     deaths = {1, 2}
     result = train(values, grid, bricks, tiny(iterations=200))
     assert len(begun) == len(set(begun)) + 2 and psnr(values, result.volume.reconstruct()) > 25
-    deaths = range(100)
-    with pytest.raises(DeadNetwork, match="one value everywhere"):
-        train(values, grid, bricks, tiny(iterations=200))
+    deaths, begun[:] = range(100), []
+    result = train(values, grid, bricks, tiny(iterations=200))  # the last attempt stays
+    assert len(begun) == 4 * len(set(begun)) and np.ptp(result.volume.reconstruct()[:, :, :7]) < 1e-3
 
 
 def test_automatic_bricks_follow_the_parameters():
