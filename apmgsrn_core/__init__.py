@@ -41,6 +41,7 @@ _HOME_OF = {
     "VolumeJob": "volume_job",
     "devices_of_rank": "device",
     "choose_layout": "trainer",
+    "drive_passes": "volume_training",
     "volume_passes": "volume_training",
     "list_devices": "device",
     "resolve_device": "device",

@@ -20,7 +20,7 @@ from .pieces import Pieces
 from .train_config import TrainConfig
 from .validation import check
 from .volume_job import VolumeJob
-from .volume_training import CHECKPOINT_SECONDS, TrainingResult, volume_passes
+from .volume_training import CHECKPOINT_SECONDS, TrainingResult, drive_passes, volume_passes
 
 Values = np.ndarray | Callable[[Region], np.ndarray]
 
@@ -102,7 +102,7 @@ def train_volume(
             job, communicator, devices, path=path, checkpoint_interval=checkpoint_interval, owners=owners, key=key,
             on_progress=report, on_warning=on_warning,
         )  # fmt: skip
-        return _drive(passes, pieces.fetch if pieces is not None else lambda part: _cut(values, part))
+        return drive_passes(passes, pieces.fetch if pieces is not None else lambda part: _cut(values, part))
 
 
 def choose_layout(
@@ -113,16 +113,6 @@ def choose_layout(
     memory = min(communicator.everywhere(memory_for_values(devices)))
     least = -(-parameters // model.parameter_count(components)) if parameters else 1
     return communicator.together(lambda: BrickLayout.automatic(grid.value_dims, tuple(counts), value_bytes, memory, least))
-
-
-def _drive(passes, fetch: Callable[[Region | None], np.ndarray | Exception | None]) -> TrainingResult:
-    """Bring the values that a generator of passes asks for until it has its result."""
-    try:
-        region = next(passes)
-        while True:
-            region = passes.send(fetch(region))
-    except StopIteration as end:
-        return end.value
 
 
 def _cut(values: Values, part: Region | None) -> np.ndarray | Exception | None:

@@ -134,6 +134,21 @@ def volume_passes(
     return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
 
 
+def drive_passes(passes: Generator, fetch: Callable[[Region | None], np.ndarray | Exception | None]):
+    """Bring the values that a generator of passes asks for until it has its result, and return that.
+
+    Args:
+        passes: `volume_passes`, or one of `brick_passes`.
+        fetch: Given a region, or None where another rank wants one, returns its values or what stands in their way.
+    """
+    try:
+        region = next(passes)
+        while True:
+            region = passes.send(fetch(region))
+    except StopIteration as end:
+        return end.value
+
+
 def _result(
     job: VolumeJob, survey: Survey, communicator: Communicator, finished: list[FinishedBrick], warnings, seconds: float,
     key: str, path, folder: BrickFolder | None, devices: list,

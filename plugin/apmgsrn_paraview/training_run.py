@@ -9,7 +9,7 @@ call RequestData once for each pass, but when a source fails in between it does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,19 +81,10 @@ class TrainingRun:
         )
         if all(communicator.everywhere(look.obeyed)):
             passes = core.volume_passes(job, communicator, devices, **arguments)
-            return self._drive(passes, lambda region: self._fetch(look, region))
+            return core.drive_passes(passes, lambda region: self._fetch(look, region))
         pieces = self._pieces(look)
         passes = core.volume_passes(job, communicator, devices, owners=pieces.owners(layout), **arguments)
-        return self._drive(passes, pieces.fetch)
-
-    @staticmethod
-    def _drive(passes: Generator, fetch: Callable):
-        try:
-            region = next(passes)
-            while True:
-                region = passes.send(fetch(region))
-        except StopIteration as end:
-            return end.value
+        return core.drive_passes(passes, pieces.fetch)
 
     def _fetch(self, look: ArrayLook, region):
         """The values of a region, asked of the pipeline; what stands in their way as an exception. All ranks ask, always:
