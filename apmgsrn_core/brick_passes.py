@@ -109,8 +109,9 @@ def training_passes(
     done = folder.open(key, communicator) if folder else set()
     finished = _without_training(plans, done, worker, folder, communicator)
     pending = [p for p in plans if p.value is None and p.brick not in done]
-    rounds = plan_rounds(pending, _places(devices, communicator), owners)
-    of_all = plan_rounds([p for p in plans if p.value is None], _places(devices, communicator), owners)
+    places = _places(devices, communicator)
+    rounds = plan_rounds(pending, places, owners)
+    of_all = plan_rounds([p for p in plans if p.value is None], places, owners)  # a resumed training has its share of the budget
     budget = job.train.time_budget / len(of_all) if of_all else 0.0
     communicator.forget_stop()
     progress = _Progress(communicator, layout.count, len(rounds), on_progress)

@@ -169,13 +169,6 @@ class BrickLayout:
         """(n, 3) positions -> (n,) number of the brick that each is in."""
         return self.number(*(self.along(axis, positions[:, axis]) for axis in range(3)))
 
-    def reach(self, axis: int, part: int) -> tuple[float, float]:
-        """The positions along an axis where a part of it has weight: from, to; infinite at the domain's ends."""
-        faces, half = self.faces[axis], self.half_widths[axis]
-        low = -math.inf if part == 0 else float(faces[part]) - half
-        high = math.inf if part == self.counts[axis] - 1 else float(faces[part + 1]) + half
-        return low, high
-
     def weight(self, axis: int, part, positions: np.ndarray) -> np.ndarray:
         """Weight of a part of an axis at positions, (n,) float64 in [0, 1]; over all parts they sum to one.
 

@@ -42,7 +42,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .errors import ModelFileError
-from .manifest import ArrayInfo, Header, parse_manifest  # noqa: F401 (all that readers import)
+from .manifest import Header, parse_manifest
 
 MAGIC = b"\x89APMGSRN"
 VERSION = 1

@@ -15,8 +15,9 @@ from .device import devices_of_rank, place_from_environment
 from .errors import ApmgsrnError, DataError, FieldError
 from .feature_grids import FeatureGrid, feature_grids_of
 from .grid import Grid, Region
+from .manifest import ArrayInfo, Header
 from .model import Network
-from .model_file import ArrayInfo, Header, ModelFile
+from .model_file import ModelFile
 from .region_sampling import RegionSampling, value_positions
 from .train_config import PRECISIONS
 from .validation import check

@@ -8,37 +8,13 @@ import numpy as np
 import torch
 
 from .bricks import BrickLayout
-from .errors import DataError, ModelFileError
+from .errors import ModelFileError
 from .grid import Grid
 from .model import Network
 from .model_config import ModelConfig
-from .model_file import ArrayInfo, ModelFile
-from .model_writer import StoredBrick, pack_model
+from .manifest import ArrayInfo
+from .model_file import ModelFile
 from .train_config import TrainConfig
-
-
-def pack_networks(
-    networks: list[Network],
-    grid: Grid,
-    arrays: tuple[ArrayInfo, ...],
-    times: tuple[float | None, ...],
-    train: TrainConfig,
-    key: str,
-    layout: BrickLayout | None = None,
-) -> bytes:
-    """The model file of trained networks, one for each brick of the layout (None: one brick); see `model_file`.
-
-    The manifest's `model` is the first network's config.
-    """
-    layout = layout or BrickLayout(grid.value_dims)
-    if len(networks) != layout.count:
-        raise DataError(f"expected {layout.count} networks, one a brick, found {len(networks)}")
-    model = networks[0].config
-    bricks = [
-        StoredBrick.of_bytes(brick, describe_brick(network, layout, brick, model), pack_section(network))
-        for brick, network in enumerate(networks)
-    ]
-    return pack_model(describe_model(grid, layout, arrays, times, model, train, key), bricks)
 
 
 def describe_model(

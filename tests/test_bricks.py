@@ -106,8 +106,10 @@ def test_contributions_are_the_products_of_the_axes_weights(layout, seed):
         expected = np.ones(len(positions))
         for axis, part in enumerate(layout.place(brick)):
             expected *= layout.weight(axis, part, positions[:, axis])
-            low, high = layout.reach(axis, part)
-            outside = (positions[:, axis] < low) | (positions[:, axis] > high)
+            half = layout.half_widths[axis]
+            low, high = layout.faces[axis][part] - half, layout.faces[axis][part + 1] + half
+            outside = (positions[:, axis] < low) & (part > 0)
+            outside |= (positions[:, axis] > high) & (part + 1 < layout.counts[axis])
             assert not layout.weight(axis, part, positions[outside, axis]).any()
         np.testing.assert_allclose(found[:, brick], expected, rtol=0, atol=1e-15)
 

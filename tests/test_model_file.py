@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
+from models import pack_networks
 from volumes import tiny, wave
 
 import apmgsrn_core.model_file as model_file
@@ -23,7 +24,7 @@ from apmgsrn_core import (
 from apmgsrn_core.model import Network
 from apmgsrn_core.model_file import PREAMBLE, ModelFile
 from apmgsrn_core.model_writer import StoredBrick, pack_model
-from apmgsrn_core.weights import brick_config, describe_brick, describe_model, pack_networks, read_network
+from apmgsrn_core.weights import brick_config, describe_brick, describe_model, read_network
 
 MODEL = ModelConfig(number_of_grids=3, grid_resolution=(3, 4, 5), hidden_width=8)
 

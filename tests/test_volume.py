@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import pack_networks
 from volumes import tiny, wave
 
 from apmgsrn_core import (
@@ -13,7 +14,6 @@ from apmgsrn_core import (
 )  # fmt: skip
 from apmgsrn_core.model import Network
 from apmgsrn_core.model_file import ModelFile
-from apmgsrn_core.weights import pack_networks
 
 ROTATED = {"origin": (5, -3, 2), "spacing": (0.5, -2.0, 1.5), "direction": ((0, -1, 0), (1, 0, 0), (0, 0, 1))}
 CASES = {

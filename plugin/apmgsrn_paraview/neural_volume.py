@@ -10,8 +10,8 @@ from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData
 from apmgsrn_core import ApmgsrnError, ConfigError, ModelFileError, list_devices, read_header
 
 from . import vtk_bridge
+from .image_frame import ImageFrame
 from .proxy import Proxy, setting
-from .vtk_bridge import ImageFrame
 
 
 class NeuralVolume(Proxy):

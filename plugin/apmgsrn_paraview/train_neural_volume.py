@@ -11,10 +11,10 @@ from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from apmgsrn_core import Communicator, ModelFileError
 
 from . import trained_model, vtk_bridge
+from .image_frame import ImageFrame
 from .trained_model import Answer, Memory, TrainedModel
 from .training_run import TrainingRun
 from .training_settings import TrainingSettings
-from .vtk_bridge import ImageFrame
 
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()

@@ -19,8 +19,8 @@ import apmgsrn_core as core  # names that need torch are looked up when a traini
 from apmgsrn_core import ApmgsrnError, DataError, Region
 
 from . import vtk_bridge
+from .image_frame import ImageFrame
 from .trained_model import Memory
-from .vtk_bridge import ImageFrame
 
 
 @dataclass(frozen=True)
