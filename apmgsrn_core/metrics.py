@@ -74,7 +74,20 @@ def ssim(reference: np.ndarray, values: np.ndarray) -> float:
     x, y = reference.astype(np.float64), values.astype(np.float64)
     if x.ndim != 3 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError("ssim: expected finite values [z, y, x]")
-    span = _range(reference) or 1.0
+    return float(similarities(x, y, _range(reference)).mean())
+
+
+def similarities(x: np.ndarray, y: np.ndarray, span: float) -> np.ndarray:
+    """Structural similarity of each window inside of two blocks, see `ssim`.
+
+    Args:
+        x, y: [z, y, x] float64, finite.
+        span: Maximum minus minimum of the whole data; 0 counts as 1.
+
+    Returns:
+        [z, y, x], one for each place of the window's first value.
+    """
+    span = span or 1.0
     size = np.prod([min(SSIM_WINDOW, n) for n in x.shape])
     sample = size / max(size - 1, 1)
     mean_x, mean_y = _window_means(x), _window_means(y)
@@ -82,10 +95,9 @@ def ssim(reference: np.ndarray, values: np.ndarray) -> float:
     var_y = sample * (_window_means(y * y) - mean_y * mean_y)
     covariance = sample * (_window_means(x * y) - mean_x * mean_y)
     c1, c2 = (SSIM_K1 * span) ** 2, (SSIM_K2 * span) ** 2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+    return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )
-    return float(similarity.mean())
 
 
 def _window_means(values: np.ndarray) -> np.ndarray:
