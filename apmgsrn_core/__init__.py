@@ -52,6 +52,8 @@ _HOME_OF = {
     "training_key": "fingerprint",
     "psnr": "metrics",
     "ssim": "metrics",
+    "RefinementTree": "refinement_tree",
+    "refine": "refinement",
     "FeatureGrid": "volume",
     "NeuralVolume": "volume",
     "TrainingResult": "volume_training",
