@@ -35,7 +35,7 @@ def brick_models(
     """
     needing = [b for b, summary in enumerate(survey.bricks) if not summary.constant]
     total = parameters or len(needing) * model.parameter_count(model.output_components)
-    shares = dict(zip(needing, share_out(total, [survey.bricks[b].detail for b in needing])))
+    shares = dict(zip(needing, share_out(total, [survey.details[b] for b in needing])))
     if layout.count == 1:
         return (_fitted(model.with_parameters(parameters) if parameters else model, model, grid),)
     grids = [layout.grid_of(brick, grid) for brick in range(layout.count)]

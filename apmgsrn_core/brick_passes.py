@@ -61,7 +61,7 @@ def survey_passes(
             if failure is not None:
                 raise failure
             if brick is not None:
-                found.append((brick, survey_brick(last[brick], job.grid, job.layout, brick, job.name)))
+                found.append((brick, survey_brick(last[brick], job.grid, job.layout, brick, job.arrays)))
             if on_look is not None and on_look((number + 1) / passes) is False and job.layout.count > 1:
                 raise ApmgsrnError("stopped by user while the bricks were looked at")
 
@@ -69,7 +69,7 @@ def survey_passes(
         values = None
     everything = sorted(pair for part in communicator.everywhere(found) for pair in part)
     survey = Survey(tuple(summary for _, summary in everything))
-    survey.check(job.name)
+    survey.check(job.arrays)
     return survey, last
 
 

@@ -42,7 +42,9 @@ class BrickWorker:
     """
 
     def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
-        self._job, self._range, self._plans, self._folder = job, survey.range, plans, folder
+        self._job, self._plans, self._folder = job, plans, folder
+        self._arrays = survey.infos(job.arrays)
+        self._masks = [summary.mask for summary in survey.bricks]
         self.layout = job.layout
 
     def constant(self, brick: int) -> FinishedBrick:
@@ -51,7 +53,7 @@ class BrickWorker:
         network = Network(plan.model, torch.Generator().manual_seed(0))
         with torch.no_grad():
             network.layers[-1].weight.zero_()
-            network.layers[-1].bias.fill_(plan.value)
+            network.layers[-1].bias.copy_(torch.tensor(plan.value))
         history = History(1)
         history.add_row(0, 0.0, 0.0)
         return self._finished(brick, network, "constant data", 0.0, history)
@@ -70,7 +72,7 @@ class BrickWorker:
         5000 parameters). Then another seed and half the rates are tried. Where the values are a little noise, that one value is as
         good as it gets, and it stays after the last attempt.
         """
-        data = FieldData(values, self._plans[brick].grid, self._job.name, self._range)
+        data = FieldData.of_arrays(values, self._plans[brick].grid, self._arrays)
         for attempt in range(ATTEMPTS - 1):
             try:
                 return self._train(brick, data, attempt, device, budget, on_progress)
@@ -114,7 +116,7 @@ class BrickWorker:
         return network
 
     def _finished(self, brick: int, network: Network, reason: str, error: float, history: History) -> FinishedBrick:
-        section = pack_section(network)
+        section = pack_section(network, self._masks[brick])
         entry = describe_brick(network, self.layout, brick, self._job.fitted_model)
         stored = StoredBrick.of_bytes(brick, entry, section)
         finished = FinishedBrick(stored, reason, error, history.table())

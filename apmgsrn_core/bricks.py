@@ -155,8 +155,7 @@ class BrickLayout:
         region = self.trained(brick)
         more = [1 if grid.association == "cell" and n > 1 else 0 for n in grid.dims]
         dims = [b - a + m for a, b, m in zip(region.start, region.stop, more)]
-        origin = tuple(grid.index_to_world([region.start])[0].tolist())
-        return Grid(dims, origin, grid.spacing, grid.direction, grid.association)
+        return grid.part(region.start, tuple(dims))
 
     # -- which bricks a position needs -----------------------------------------------------
 

@@ -6,8 +6,12 @@ import math
 
 import numpy as np
 
+from .array_spec import columns_of
+from .array_values import normalised
 from .errors import DataError
 from .grid import Grid
+from .manifest import ArrayInfo
+from .value_transform import IDENTITY
 
 SLAB_VALUES = 1 << 22  # values converted at a time
 
@@ -47,6 +51,28 @@ class FieldData:
         self.name = name
         self.components = self.values.shape[3]
         self.minimum, self.maximum, self.missing = self._scan() if value_range is None else (*value_range, 0)
+
+    @classmethod
+    def of_arrays(cls, values: np.ndarray, grid: Grid, arrays: tuple[ArrayInfo, ...]) -> "FieldData":
+        """The values of one or several arrays, the components one after the other, whose ranges are known.
+
+        A single array without a transform stays in its own type; otherwise the values are scaled to float32 at once. Where
+        only some of the arrays have no value, they get the mean of their others: the point is trained for the sake of the
+        rest, and the mask says that this value is none.
+        """
+        name = ", ".join(array.name for array in arrays)
+        if len(arrays) == 1 and arrays[0].transform == IDENTITY:
+            return cls(values, grid, name, arrays[0].range)
+        values = values[..., None] if values.ndim == 3 else values
+        scaled = np.empty(values.shape, dtype=np.float32)
+        for array, columns in zip(arrays, columns_of(arrays)):
+            for first in range(0, len(values), 16):  # layers; float64 of all at once would be large
+                layers = slice(first, first + 16)
+                scaled[layers, ..., columns] = normalised(values[layers, ..., columns], array)
+        if len(arrays) > 1:
+            _fill_gaps(scaled, arrays)
+        constant = all(low == high for low, high in (a.range for a in arrays))
+        return cls(scaled, grid, name, (0.0, 0.0 if constant else 1.0))
 
     @property
     def dims(self) -> tuple[int, int, int]:
@@ -91,3 +117,14 @@ class FieldData:
         if not math.isfinite(high - low):
             raise DataError(f"array {self.name!r}: the range {low} to {high} overflows float64")
         return low, high, missing
+
+
+def _fill_gaps(scaled: np.ndarray, arrays: tuple[ArrayInfo, ...]) -> None:
+    """Give arrays that have no value where others have one the mean of their values, in place."""
+    there = [np.isfinite(scaled[..., columns]).all(axis=3) for columns in columns_of(arrays)]
+    anywhere = np.logical_or.reduce(there)
+    for own, columns in zip(there, columns_of(arrays)):
+        gaps = anywhere & ~own
+        if gaps.any():
+            part = scaled[..., columns]  # a view
+            part[gaps] = scaled[own][:, columns].mean(axis=0) if own.any() else 0.0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from .array_spec import ArraySpec
 from .bricks import BrickLayout
 from .model_config import ModelConfig
 from .train_config import TrainConfig
@@ -16,7 +18,7 @@ from .errors import ModelFileError
 from .grid import Grid
 
 CHUNK_VALUES = 1 << 22
-TRAINING_VERSION = 2  # raise it when the same settings begin to give another model
+TRAINING_VERSION = 3  # raise it when the same settings begin to give another model
 
 
 def content_hash(values: np.ndarray) -> str:
@@ -31,20 +33,20 @@ def content_hash(values: np.ndarray) -> str:
 def training_key(
     values: np.ndarray | str,
     grid: Grid,
-    name: str,
+    arrays: tuple[ArraySpec, ...],
     model: ModelConfig,
     train: TrainConfig,
     time: float | None = None,
     initial: str | os.PathLike | bytes | None = None,
-    unit: str = "",
     layout: BrickLayout | None = None,
     parameters: int = 0,
 ) -> str:
     """Hash of everything that decides what a training gives.
 
     Args:
-        values: The array, or its `content_hash` when the caller remembers it.
-        grid, name, model, train, time, initial, unit, parameters: As given to `train_volume`.
+        values: Of the arrays, or their `content_hash` when the caller remembers it.
+        arrays: What is trained.
+        grid, model, train, time, initial, parameters: As given to `train_volume`.
         layout: The bricks; None: one.
 
     Returns:
@@ -60,10 +62,9 @@ def training_key(
             raise ModelFileError(f"initial model {os.fspath(initial)}: cannot be read: {error.strerror}") from error
     parts = {
         "version": TRAINING_VERSION,
-        "unit": unit,
         "values": values if isinstance(values, str) else content_hash(values),
         "grid": grid.to_dict(),
-        "name": name,
+        "arrays": [asdict(array) for array in arrays],
         "model": model.fitted_to(grid).to_dict(),
         "training": train.resolved(grid).to_dict(),
         "time": time,

@@ -1,4 +1,4 @@
-"""The uniform lattice that the data lives on, and boxes in it.
+"""The lattice that the data lives on, uniform or stretched along its axes, and boxes in it.
 
 Axis order, the one note on it: tuples that name axes are (x, y, z); arrays of values are
 `values[z, y, x]` (x varies fastest, as in VTK), with a component axis last when there is one.
@@ -7,53 +7,29 @@ Coordinates. Index coordinates count points from the first point of the lattice.
 coordinates are those of the network: -1 and +1 are the first and the last position that holds a
 value, which is a point for point data and a cell centre for cell data (whose domain therefore
 reaches half a cell beyond +-1). An axis with a single value has the normalised coordinate 0.
-World -> normalised is computed in float64.
+World -> normalised is computed in float64. On a stretched lattice (`axes`) index coordinates
+count points as well, linear in the world between two of them: a network sees every interval as
+long as any other, and so keeps its resolution where the points are dense.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from .errors import ConfigError
+from .region import Region, triple
+from .stretched_axes import between, checked_axes
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
-def _triple(name: str, value, kind) -> tuple:
-    values = tuple(value)
-    if len(values) != 3:
-        raise ConfigError(f"{name}: expected 3 numbers, found {len(values)}")
-    return tuple(kind(v) for v in values)
-
-
-@dataclass(frozen=True)
-class Region:
-    """A half-open box of values, `start <= index < stop` on each axis, (x, y, z)."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-
-    def __post_init__(self):
-        object.__setattr__(self, "start", _triple("Region.start", self.start, int))
-        object.__setattr__(self, "stop", _triple("Region.stop", self.stop, int))
-
-    @property
-    def shape_zyx(self) -> tuple[int, int, int]:
-        """The shape of the array `values[z, y, x]` of this box; 0 on an empty axis."""
-        return tuple(max(b - a, 0) for a, b in zip(self.start, self.stop))[::-1]
-
-    @property
-    def count(self) -> int:
-        """The number of values in the box."""
-        return math.prod(self.shape_zyx)
-
-
 @dataclass(frozen=True)
 class Grid:
-    """A uniform lattice: what `vtkImageData` describes.
+    """A uniform lattice, what `vtkImageData` describes, or with `axes` a stretched one, as `vtkRectilinearGrid`.
 
     Args:
         dims: Points of the mesh along x, y, z; each at least 1.
@@ -61,9 +37,12 @@ class Grid:
         spacing: World distance of neighbouring points along each index axis; may be negative, not 0.
         direction: Rows of the orthonormal matrix D in `world = origin + D @ (spacing * index)`.
         association: "point" when values sit on the points, "cell" when they sit in the cells.
+        axes: World coordinates of the points along x, y, z, rising or falling; None: uniform. Origin and spacing then
+            follow from them.
 
     Raises:
-        ConfigError: A number is missing, zero, not finite, or the direction is singular.
+        ConfigError: A number is missing, zero, not finite, the direction is singular, or an axis is not strictly
+            monotonic or has another length than `dims`.
     """
 
     dims: tuple[int, int, int]
@@ -71,13 +50,16 @@ class Grid:
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     direction: tuple = IDENTITY
     association: str = "point"
+    axes: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "dims", _triple("Grid.dims", self.dims, int))
-        object.__setattr__(self, "origin", _triple("Grid.origin", self.origin, float))
-        object.__setattr__(self, "spacing", _triple("Grid.spacing", self.spacing, float))
-        rows = tuple(_triple("Grid.direction", row, float) for row in self.direction)
+        object.__setattr__(self, "dims", triple("Grid.dims", self.dims, int))
+        object.__setattr__(self, "origin", triple("Grid.origin", self.origin, float))
+        object.__setattr__(self, "spacing", triple("Grid.spacing", self.spacing, float))
+        rows = tuple(triple("Grid.direction", row, float) for row in self.direction)
         object.__setattr__(self, "direction", rows)
+        if self.axes is not None:
+            self._take_axes()
         if len(rows) != 3:
             raise ConfigError(f"Grid.direction: expected 3 rows, found {len(rows)}")
         if min(self.dims) < 1:
@@ -91,6 +73,25 @@ class Grid:
             raise ConfigError(f"Grid.spacing: expected no zero, found {self.spacing}")
         if abs(np.linalg.det(np.array(rows))) < 1e-6:
             raise ConfigError(f"Grid.direction: expected a regular matrix, found {rows}")
+
+    def _take_axes(self) -> None:
+        """Check the axes; origin and spacing become those of a uniform lattice over the same box."""
+        if self.direction != IDENTITY:
+            raise ConfigError("Grid.axes: expected no direction matrix beside them")
+        axes = checked_axes(self.axes, self.dims)
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "origin", tuple(axis[0] for axis in axes))
+        steps = tuple((axis[-1] - axis[0]) / (len(axis) - 1) if len(axis) > 1 else 1.0 for axis in axes)
+        object.__setattr__(self, "spacing", steps)
+
+    @classmethod
+    def stretched(cls, axes, association: str = "point") -> "Grid":
+        """The lattice with these coordinates along x, y, z; a uniform one when they are equally spaced."""
+        dims = tuple(len(axis) for axis in axes)
+        grid = cls(dims, association=association, axes=tuple(axes))
+        index = [np.linspace(axis[0], axis[-1], len(axis)) for axis in grid.axes]
+        even = all(np.abs(a - b).max() <= 1e-6 * abs(s) for a, b, s in zip(index, grid.axes, grid.spacing))
+        return replace(grid, axes=None) if even else grid
 
     # -- sizes -----------------------------------------------------------------------------
 
@@ -115,13 +116,24 @@ class Grid:
     def with_dims(self, dims) -> "Grid":
         """The same box with other numbers of points; an axis with one point stays."""
         dims = tuple(
-            1 if old == 1 else max(int(new), 2) for old, new in zip(self.dims, _triple("dims", dims, int))
+            1 if old == 1 else max(int(new), 2) for old, new in zip(self.dims, triple("dims", dims, int))
         )
         spacing = tuple(
             s if old == 1 else s * (old - 1) / (new - 1)
             for s, old, new in zip(self.spacing, self.dims, dims)
         )
-        return replace(self, dims=dims, spacing=spacing)
+        if self.axes is None:
+            return replace(self, dims=dims, spacing=spacing)
+        index = [np.linspace(0, old - 1, new) for old, new in zip(self.dims, dims)]
+        axes = tuple(tuple(between(i, *ends).tolist()) for i, ends in zip(index, self._ends))
+        return replace(self, dims=dims, axes=axes)
+
+    def part(self, start, dims) -> "Grid":
+        """The lattice of so many points (x, y, z) from one of its points on."""
+        if self.axes is None:
+            return replace(self, dims=dims, origin=tuple(self.index_to_world([start])[0].tolist()))
+        axes = tuple(axis[a : a + n] for axis, a, n in zip(self.axes, start, dims))
+        return replace(self, dims=dims, axes=axes)
 
     def scaled(self, scale: float) -> "Grid":
         """The same box with `round((n - 1) * scale) + 1` points along each axis."""
@@ -134,12 +146,29 @@ class Grid:
     def index_to_world(self, index_xyz: np.ndarray) -> np.ndarray:
         """(n, 3) index coordinates -> (n, 3) float64 world positions."""
         index_xyz = np.asarray(index_xyz, dtype=np.float64)
+        if self.axes is not None:
+            return np.stack([between(index_xyz[:, a], *self._ends[a]) for a in range(3)], axis=1)
         return np.array(self.origin) + (index_xyz * np.array(self.spacing)) @ np.array(self.direction).T
 
     def world_to_index(self, points_xyz: np.ndarray) -> np.ndarray:
         """(n, 3) world positions -> (n, 3) float64 index coordinates."""
-        offsets = np.asarray(points_xyz, dtype=np.float64) - np.array(self.origin)
+        points_xyz = np.asarray(points_xyz, dtype=np.float64)
+        if self.axes is not None:
+            return np.stack([between(points_xyz[:, a], *self._ends[a][::-1]) for a in range(3)], axis=1)
+        offsets = points_xyz - np.array(self.origin)
         return offsets @ np.linalg.inv(np.array(self.direction)).T / np.array(self.spacing)
+
+    def world_slopes(self, index_xyz: np.ndarray) -> np.ndarray:
+        """d index_i / d world_j at (n, 3) index coordinates, (n, 3, 3) float64; on a stretched axis that of the interval
+        above a point."""
+        if self.axes is None:
+            slopes = np.linalg.inv(np.array(self.direction)) / np.array(self.spacing)[:, None]
+            return np.broadcast_to(slopes, (len(index_xyz), 3, 3))
+        slopes = np.zeros((len(index_xyz), 3, 3))
+        for axis, (index, world) in enumerate(self._ends):
+            interval = np.clip(np.nan_to_num(np.floor(index_xyz[:, axis])), 0, max(len(index) - 2, 0)).astype(int)
+            slopes[:, axis, axis] = 1.0 / np.diff(world)[interval]
+        return slopes
 
     def index_to_normalised(self, index_xyz: np.ndarray) -> np.ndarray:
         """(n, 3) index coordinates of the mesh -> (n, 3) float64 normalised coordinates."""
@@ -203,6 +232,12 @@ class Grid:
         start, stop = np.where(empty, nearest, start), np.where(empty, nearest + 1, stop)
         return tuple(start.tolist()), tuple(stop.tolist())
 
+    @cached_property
+    def _ends(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(index, world) of the points of each stretched axis; of a flat one also of a point one unit away."""
+        axes = [np.array(a) if len(a) > 1 else np.array([a[0], a[0] + 1.0]) for a in self.axes]
+        return [(np.arange(len(a), dtype=np.float64), a) for a in axes]
+
     def _normalisation(self) -> tuple[np.ndarray, np.ndarray]:
         """(scale, offset) of index -> normalised; both 0 on an axis with one value."""
         first = 0.0 if self.association == "point" else 0.5
@@ -214,7 +249,7 @@ class Grid:
 
     def to_dict(self) -> dict:
         """A description of plain lists and numbers, for the model file's manifest."""
-        return {
+        plain = {
             "dims": list(self.dims),
             "origin": list(self.origin),
             "spacing": list(self.spacing),
@@ -222,12 +257,13 @@ class Grid:
             "association": self.association,
             "bounds": list(self.bounds),
         }
+        return plain if self.axes is None else {**plain, "axes": [list(axis) for axis in self.axes]}
 
     @classmethod
     def from_dict(cls, data: dict) -> "Grid":
         """The inverse of `to_dict`; the bounds follow from the rest."""
         return cls(
-            data["dims"], data["origin"], data["spacing"], data["direction"], data["association"]
+            data["dims"], data["origin"], data["spacing"], data["direction"], data["association"], data.get("axes")
         )
 
 

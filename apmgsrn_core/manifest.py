@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .bricks import BrickLayout
 from .errors import ApmgsrnError, ModelFileError
 from .grid import Grid
+from .value_transform import IDENTITY, ValueTransform
 
-KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
-LATER_PARTS = ("axes", "mask", "residual", "macrocells")
+KNOWN_REQUIREMENTS = frozenset(("axes", "mask", "value transforms", "delta"))
+LATER_PARTS = ("residual", "macrocells")
+MASKS = (None, "values", "voxels")
 
 Sections = dict[tuple[int, int], tuple[int, int, str, str]]  # (brick, time step) -> offset, length, sha256, coder
 
 
 @dataclass(frozen=True)
 class ArrayInfo:
-    """One array of a model: its name, where it sits, its components, own numpy type, range and unit."""
+    """One array of a model: its name, where it sits, its components, own numpy type, range, unit, value transform."""
 
     name: str
     association: str
@@ -28,12 +30,14 @@ class ArrayInfo:
     dtype: str
     range: tuple[float, float]
     unit: str = ""
+    transform: ValueTransform = IDENTITY
 
     def to_dict(self) -> dict:
         """The entry in the manifest."""
         return {
             "name": self.name, "association": self.association, "components": self.components,
-            "dtype": self.dtype, "range": list(self.range), "transform": "identity", "unit": self.unit or None,
+            "dtype": self.dtype, "range": list(self.range), "transform": self.transform.to_text(),
+            "unit": self.unit or None,
         }  # fmt: skip
 
     @classmethod
@@ -42,28 +46,42 @@ class ArrayInfo:
         info = cls(
             str(data["name"]), data["association"], int(data["components"]), np.dtype(data["dtype"]).name,
             (float(data["range"][0]), float(data["range"][1])), data.get("unit") or "",
+            ValueTransform.from_text(data["transform"]),
         )  # fmt: skip
         if info.association not in ("point", "cell") or not 1 <= info.components <= 1024:
             raise ValueError(f"array {info.name!r}: association {info.association!r}, {info.components} components")
         low, high = info.range
         if not math.isfinite(high - low) or low > high or np.dtype(info.dtype).kind not in "iuf":
             raise ValueError(f"array {info.name!r}: range {info.range}, type {info.dtype}")
-        if data["transform"] != "identity":
-            raise ValueError(f"array {info.name!r}: value transform {data['transform']!r} is not known")
+        if info.transform.kind == "log" and low <= 0:
+            raise ValueError(f"array {info.name!r}: range {info.range} of a logarithm")
         return info
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a model file says about itself, without its weights."""
+    """What a model file says about itself, without its weights.
+
+    Attributes:
+        arrays: With the ranges of the first time step.
+        times: () when the data had no time.
+        ranges: (low, high) of each array at each time step.
+        mask: What the bits of its masks stand for, "values" or "voxels"; None: it has none.
+    """
 
     grid: Grid
     layout: BrickLayout
     arrays: tuple[ArrayInfo, ...]
     times: tuple[float, ...]
+    ranges: tuple[tuple[tuple[float, float], ...], ...]
+    mask: str | None
     key: str
     manifest: dict = field(repr=False)
     byte_count: int
+
+    def arrays_at(self, step: int) -> tuple[ArrayInfo, ...]:
+        """The arrays with their ranges at a time step, 0 being the first."""
+        return tuple(replace(a, range=r) for a, r in zip(self.arrays, self.ranges[step]))
 
 
 def parse_manifest(data: bytes, size: int, name: str) -> tuple[Header, Sections]:
@@ -100,15 +118,41 @@ def _parse_header(manifest: dict, size: int) -> Header:
         raise ModelFileError(f"has {', '.join(present)}, which this version does not know")
     times = tuple(entry["value"] for entry in manifest["times"])
     numbers = () if times == (None,) else tuple(float(t) for t in times)
-    if not times or not all(math.isfinite(t) for t in numbers):
-        raise ValueError(f"times: expected one null or finite numbers, found {times}")
+    if not times or not all(math.isfinite(t) for t in numbers) or any(a >= b for a, b in zip(numbers, numbers[1:])):
+        raise ValueError(f"times: expected one null or rising finite numbers, found {times}")
     arrays = tuple(ArrayInfo.from_dict(a) for a in manifest["arrays"])
-    grid = Grid.from_dict(manifest["grid"])
-    if not arrays or any(a.association != grid.association for a in arrays):
+    if not arrays:
+        raise ValueError("arrays: expected at least one array, found none")
+    ranges = tuple(_ranges_of(entry, arrays) for entry in manifest["times"])
+    grid, mask = Grid.from_dict(manifest["grid"]), manifest.get("mask")
+    if mask not in MASKS:
+        raise ValueError(f"mask: expected one of {MASKS}, found {mask!r}")
+    if mask != "voxels" and any(a.association != grid.association for a in arrays):  # of a mesh they may sit on both
         raise ValueError(f"arrays: expected at least one array, and all on the {grid.association}s of the grid")
     layout = layout_of(manifest, grid)
     _check_bricks(manifest["bricks"], layout)
-    return Header(grid, layout, arrays, numbers, str(manifest["key"]), manifest, size)
+    return Header(grid, layout, arrays, numbers, ranges, mask, str(manifest["key"]), manifest, size)
+
+
+def _ranges_of(entry: dict, arrays: tuple[ArrayInfo, ...]) -> tuple[tuple[float, float], ...]:
+    """The ranges of a time step; those of the arrays when it has none of its own."""
+    if "ranges" not in entry:
+        return tuple(a.range for a in arrays)
+    if len(entry["ranges"]) != len(arrays):
+        raise ValueError(f"times: expected ranges of {len(arrays)} arrays, found {entry['ranges']}")
+    checked = (ArrayInfo.from_dict({**a.to_dict(), "range": r}) for a, r in zip(arrays, entry["ranges"]))
+    return tuple(a.range for a in checked)
+
+
+def requirements(manifest: dict) -> list[str]:
+    """What a reader must know to open a manifest with sections."""
+    needed = {
+        "axes": manifest["grid"].get("axes") is not None,
+        "delta": any(s["coder"] == "delta" for s in manifest["sections"]),
+        "mask": manifest.get("mask") is not None,
+        "value transforms": any(a["transform"] != "identity" for a in manifest["arrays"]),
+    }
+    return [name for name, needs in needed.items() if needs]
 
 
 def layout_of(manifest: dict, grid: Grid) -> BrickLayout:

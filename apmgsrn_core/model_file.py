@@ -5,10 +5,13 @@
   uint32 zero, uint64 offset and uint64 length of the manifest, 32 bytes SHA-256 of the manifest.
 - Manifest: JSON in UTF-8, sorted keys, no spaces; readable without the sections.
 - `requires[]` names what a reader must know beyond this text; a reader refuses a name it does not know.
-- `grid`: dims (points of the mesh, x y z), origin (of the first point), spacing, direction, association, bounds.
-- `arrays[]`: name, association, components, dtype of the original, range [min, max] over all components,
-  value transform ("identity"), unit (or null). The network's outputs are the arrays' components in order.
-- `times[]`: one entry a time step, `value` its time or null.
+- `grid`: dims (points of the mesh, x y z), origin (of the first point), spacing, direction, association, bounds; of a
+  stretched lattice also `axes`, the coordinates of its points along x, y, z (requires "axes").
+- `arrays[]`: name, association, components, dtype of the original, range [min, max] over all components, value
+  transform, unit (or null). The network's outputs are the arrays' components in order. The transform is "identity",
+  {"kind": "log"} or {"kind": "asinh", "scale": s} (requires "value transforms").
+- `times[]`: one entry a time step, rising; `value` its time or null, and `ranges`, the arrays' ranges at this step, left
+  out when they are those in `arrays`.
 - `layout`: how the values of the grid are cut into bricks: counts (along x y z), ghosts, overlap; see `bricks.py`,
   which also numbers them (x fastest). Missing: one brick.
 - `bricks[]`: one entry a brick, in the order of the numbers: start and stop (value indices, half-open) of the brick's
@@ -19,10 +22,12 @@
   bytes lie in this order, the first at 64, without gaps.
 - A section is a safetensors buffer: `features` (flat; a grid is [feature][z][y][x]), `transforms` (m, 3, 4),
   `decoder.<i>.weight`, `decoder.<i>.bias`, `skip.weight`; float16 or float32 (transforms, and what float16 would not
-  hold, whatever the table's dtype).
-- value = minimum + (maximum - minimum) * network output, the network reading normalised coordinates (`grid.py`): of the
+  hold, whatever the table's dtype); `mask`, bytes, when the brick is not valid everywhere.
+- T(value) = T(minimum) + (T(maximum) - T(minimum)) * network output with the array's transform T, the network reading normalised coordinates (`grid.py`): of the
   whole domain, or with several bricks of the values that the brick was trained on, those of others being blended in.
-- `axes`, `mask`, `residual`, `macrocells` are null in this version. `model`, `training`: both configs. `key`: hash of
+- `mask`: null, or what the bits of the masks in the sections stand for: "values" or "voxels" (the cells between the
+  points of the grid); see `mask.py` (requires "mask").
+- `residual`, `macrocells` are null in this version. `model`, `training`: both configs. `key`: hash of
   the training's input and settings.
 - No date, duration, host, path, rank or thread count: the same training gives the same bytes.
 - Opening reads preamble and manifest, and executes nothing: JSON and safetensors are data. Lengths are checked against
@@ -47,6 +52,7 @@ from .manifest import Header, parse_manifest
 MAGIC = b"\x89APMGSRN"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sIIQQ32s")
+BYTES = ("mask",)  # tensors of a section that are bytes, not numbers
 BLOCK = 1 << 26  # bytes read at a time where a file need not be in memory
 
 
@@ -157,8 +163,10 @@ def _read_tensors(data: bytes, what: str) -> dict[str, np.ndarray]:
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModelFileError(f"{what}: not a safetensors buffer: {error}") from error
     for name, tensor in tensors.items():
-        if tensor.dtype not in (np.float16, np.float32):
-            raise ModelFileError(f"{what}: {name!r}: expected float16 or float32, found {tensor.dtype}")
+        kinds = (np.uint8,) if name in BYTES else (np.float16, np.float32)
+        if tensor.dtype not in kinds:
+            expected = " or ".join(np.dtype(kind).name for kind in kinds)
+            raise ModelFileError(f"{what}: {name!r}: expected {expected}, found {tensor.dtype}")
         if not np.isfinite(tensor).all():
             raise ModelFileError(f"{what}: {name!r} holds NaN or infinite weights")
     return tensors

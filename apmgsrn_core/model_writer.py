@@ -17,11 +17,13 @@ from typing import BinaryIO
 from .distributed import Communicator
 from .errors import ApmgsrnError, DataError, ModelFileError
 from .grid import Grid
-from .manifest import LATER_PARTS, layout_of, parse_manifest
+from .manifest import LATER_PARTS, layout_of, parse_manifest, requirements
 from .model_file import MAGIC, PREAMBLE, VERSION, ModelFile
 
 PATIENCE = 10.0  # seconds until a file that rank 0 made must be there for the other ranks
 PAUSE = 0.05  # seconds between two looks
+
+Described = tuple[int, dict, int, str, int, str]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class StoredBrick:
         length: Of its section in bytes.
         sha256: Of its section, hexadecimal.
         read: Returns the section, from memory or a file; called once.
+        time: The number of its time step in the file.
+        coder: Of the section, see `model_file.py`.
     """
 
     brick: int
@@ -41,16 +45,18 @@ class StoredBrick:
     length: int
     sha256: str
     read: Callable[[], bytes]
+    time: int = 0
+    coder: str = "none"
 
     @classmethod
-    def of_bytes(cls, brick: int, entry: dict, section: bytes) -> "StoredBrick":
+    def of_bytes(cls, brick: int, entry: dict, section: bytes, time: int = 0, coder: str = "none") -> "StoredBrick":
         """A brick whose section is in memory."""
-        return cls(brick, entry, len(section), hashlib.sha256(section).hexdigest(), lambda: section)
+        return cls(brick, entry, len(section), hashlib.sha256(section).hexdigest(), lambda: section, time, coder)
 
     @property
-    def described(self) -> tuple[int, dict, int, str]:
-        """All but the bytes: (brick, entry, length, sha256)."""
-        return self.brick, self.entry, self.length, self.sha256
+    def described(self) -> Described:
+        """All but the bytes: (brick, entry, length, sha256, time, coder)."""
+        return self.brick, self.entry, self.length, self.sha256, self.time, self.coder
 
     def section(self) -> bytes:
         """The bytes, checked. Raises ModelFileError when they cannot be read or are not those that were described."""
@@ -67,9 +73,10 @@ class StoredBrick:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where everything goes: the offset of each brick's section, then the manifest's text; the preamble is first."""
+    """Where everything goes: the offset of the section of each (brick, time), then the manifest's text; the preamble is
+    first."""
 
-    offsets: tuple[int, ...]
+    offsets: dict[tuple[int, int], int]
     end: int
     text: bytes
     preamble: bytes
@@ -79,15 +86,15 @@ def pack_model(manifest: dict, bricks: list[StoredBrick]) -> bytes:
     """A whole model file in memory.
 
     Args:
-        manifest: Without `bricks` and `sections`, with one time step; see `model_file`.
-        bricks: All bricks of its layout, in any order.
+        manifest: Without `bricks` and `sections`; see `model_file`.
+        bricks: All bricks of its layout at all of its time steps, in any order.
 
     Raises:
         DataError: A brick is missing, there twice, or not in the layout.
         ModelFileError: The manifest could not be opened again, or a section is not what was described.
     """
     plan = _plan("model", manifest, [b.described for b in bricks])
-    sections = [b.section() for b in sorted(bricks, key=lambda b: b.brick)]
+    sections = [b.section() for b in sorted(bricks, key=lambda b: (b.brick, b.time))]
     return b"".join([plan.preamble, *sections, plan.text])
 
 
@@ -125,27 +132,41 @@ def write_model(
         raise
 
 
-def _plan(name: str, manifest: dict, described: list[tuple[int, dict, int, str]]) -> _Plan:
+def _plan(name: str, manifest: dict, described: list[Described]) -> _Plan:
     """The plan of a file with these bricks; the same for any order of them."""
-    layout = layout_of(manifest, Grid.from_dict(manifest["grid"]))
-    times = Counter(brick for brick, *_ in described)
-    wrong = [b for b in times if b not in range(layout.count)] or [b for b in range(layout.count) if times[b] != 1]
-    if wrong:
-        brick, last = wrong[0], layout.count - 1
-        raise DataError(f"{name}: brick {brick}: expected each of 0 to {last} once, found this {times[brick]} times")
-    entries, sections, offset = [], [], PREAMBLE.size
-    for brick, entry, length, digest in sorted(described, key=lambda d: d[0]):
-        entries.append(entry)
+    layout, steps = layout_of(manifest, Grid.from_dict(manifest["grid"])), len(manifest["times"])
+    _check_complete(name, Counter((brick, time) for brick, _, _, _, time, _ in described), layout.count, steps)
+    entries, sections, offsets, offset = [], [], {}, PREAMBLE.size
+    for brick, entry, length, digest, time, coder in sorted(described, key=lambda d: (d[0], d[4])):
+        if time == 0:
+            entries.append(entry)
+        elif entry != entries[-1]:
+            raise DataError(f"{name}: brick {brick}: expected one network at all time steps, found another at step {time}")
         sections.append({
-            "brick": brick, "time": 0, "offset": offset, "length": length, "sha256": digest, "coder": "none",
+            "brick": brick, "time": time, "offset": offset, "length": length, "sha256": digest, "coder": coder,
         })  # fmt: skip
+        offsets[brick, time] = offset
         offset += length
-    whole = {"format": "apmgsrn", "requires": [], **dict.fromkeys(LATER_PARTS), **manifest}
+    whole = {"format": "apmgsrn", **dict.fromkeys(("mask", *LATER_PARTS)), **manifest}
     whole.update(bricks=entries, sections=sections)
+    whole["requires"] = requirements(whole)
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("utf-8")
     parse_manifest(text, offset + len(text), name)  # what is written can be opened
     preamble = PREAMBLE.pack(MAGIC, VERSION, 0, offset, len(text), hashlib.sha256(text).digest())
-    return _Plan(tuple(s["offset"] for s in sections), offset, text, preamble)
+    return _Plan(offsets, offset, text, preamble)
+
+
+def _check_complete(name: str, found: Counter, count: int, steps: int) -> None:
+    """Raise DataError unless every brick is there once at each time step."""
+    wanted = [(brick, time) for brick in range(count) for time in range(steps)]
+    strange = [pair for pair in found if pair[0] not in range(count) or pair[1] not in range(steps)]
+    wrong = strange or [pair for pair in wanted if found[pair] != 1]
+    if wrong:
+        (brick, time), last = wrong[0], count - 1
+        when = f" at time step {time}" if steps > 1 else ""
+        raise DataError(
+            f"{name}: brick {brick}{when}: expected each of 0 to {last} once, found this {found[brick, time]} times"
+        )
 
 
 def _create(path: Path, partial: Path) -> None:
@@ -160,10 +181,10 @@ def _write_sections(path: Path, partial: Path, plan: _Plan, bricks: list[StoredB
     if not bricks:
         return
     with _opened(path, partial) as handle:
-        for stored in sorted(bricks, key=lambda b: b.brick):
+        for stored in sorted(bricks, key=lambda b: (b.brick, b.time)):
             data = stored.section()
             with _errors_of(path):
-                _write_at(handle, data, plan.offsets[stored.brick])
+                _write_at(handle, data, plan.offsets[stored.brick, stored.time])
         with _errors_of(path):
             os.fsync(handle)
 

@@ -28,14 +28,18 @@ class RegionSampling:
         grid: The lattice that is asked for.
         info: The array.
         columns: Its outputs among those of the networks.
+        valid_lattice: Positions along x, y and z -> where the array has a value, [z, y, x]; None: everywhere.
+        valid_points: The same at (n, 3) positions.
     """
 
     def __init__(
-        self, sampler: BrickSampler, own_grid: Grid, region: Region, grid: Grid, info: ArrayInfo, columns: slice
-    ):
+        self, sampler: BrickSampler, own_grid: Grid, region: Region, grid: Grid, info: ArrayInfo, columns: slice,
+        valid_lattice: Callable | None = None, valid_points: Callable | None = None,
+    ):  # fmt: skip
         self._sampler, self._own_grid, self._grid, self._info, self._columns = sampler, own_grid, grid, info, columns
+        self._valid_lattice, self._valid_points = valid_lattice, valid_points
         self._index = index_positions(region, grid)
-        self._axes = self._own_axes()
+        self._axes = own_positions(own_grid, grid, self._index)
 
     def fill(self, result: np.ndarray, report: Callable[[float], None]) -> None:
         """Set all of `result` [z, y, x, component]; `report` gets the share done, and what it raises ends the work."""
@@ -48,18 +52,6 @@ class RegionSampling:
                 self._fill_aligned(values, box, lambda share: report((done + share * values.size) / result.size))
             done += values.size
             report(done / result.size)
-
-    def _own_axes(self) -> list[np.ndarray] | None:
-        """The model's own index coordinates along x, y, z; None when the lattices are turned against each other, so
-        that a position depends on all three indices."""
-        if not np.allclose(self._grid.direction, self._own_grid.direction, rtol=0, atol=1e-12):
-            return None
-        axes = []
-        for axis, positions in enumerate(self._index):
-            index = np.zeros((len(positions), 3))
-            index[:, axis] = positions
-            axes.append(self._own_grid.world_to_index(self._grid.index_to_world(index))[:, axis])
-        return axes
 
     def _boxes(self, shape: tuple[int, ...]) -> Iterable[Box]:
         """Parts that are sampled one after the other; cut between bricks, so that few need a brick."""
@@ -81,6 +73,8 @@ class RegionSampling:
         for axis, index in enumerate(own):
             outside = (index < -1e-6) | (index > self._own_grid.dims[axis] - 1 + 1e-6)
             np.moveaxis(outputs, 2 - axis, 0)[outside] = np.nan
+        if self._valid_lattice is not None:
+            outputs[~self._valid_lattice(positions)] = np.nan
         for part in layered(values.shape, PART):
             values[part] = in_unit(outputs[part], self._info, values.dtype)
 
@@ -93,7 +87,22 @@ class RegionSampling:
         positions = np.stack(value_positions(self._own_grid, own.T), axis=1)
         outputs = self._sampler.at_points(positions, self._columns)
         outputs[~self._own_grid.contains_index(own)] = np.nan
+        if self._valid_points is not None:
+            outputs[~self._valid_points(positions)] = np.nan
         return in_unit(outputs, self._info, kind)
+
+
+def own_positions(own_grid: Grid, grid: Grid, index: list[np.ndarray]) -> list[np.ndarray] | None:
+    """Index coordinates along x, y, z of one lattice in those of another; None when the lattices are turned against each
+    other, so that a position depends on all three indices."""
+    if not np.allclose(grid.direction, own_grid.direction, rtol=0, atol=1e-12):
+        return None
+    axes = []
+    for axis, positions in enumerate(index):
+        points = np.zeros((len(positions), 3))
+        points[:, axis] = positions
+        axes.append(own_grid.world_to_index(grid.index_to_world(points))[:, axis])
+    return axes
 
 
 def index_positions(region: Region, grid: Grid) -> list[np.ndarray]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .array_spec import ArraySpec, check_arrays
 from .brick_training import OnProgress
 from .bricks import BrickLayout
 from .device import devices_of_rank, memory_for_values
@@ -30,6 +31,7 @@ def train_volume(
     grid: Grid,
     *,
     name: str = "values",
+    arrays: Sequence[ArraySpec] = (),
     model: ModelConfig = ModelConfig.preset("small"),
     train: TrainConfig = TrainConfig(),
     bricks: tuple[int, int, int] | BrickLayout = (0, 0, 0),
@@ -46,7 +48,7 @@ def train_volume(
     on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> TrainingResult:
-    """Train networks on one array, one for each brick of it.
+    """Train networks on one array or several, one for each brick of them.
 
     With an mpi4py communicator all its ranks call this together and share the bricks. The model does not depend on the
     number of ranks.
@@ -56,6 +58,8 @@ def train_volume(
             given a Region and returns its values: no more than the bricks that are trained is then in memory.
         grid: Where the values are; its association says whether they sit on points or in cells.
         name: Of the array, stored in the model.
+        arrays: Of several arrays, or to choose the value transform of one: what the components of the values are, those of
+            the arrays one after the other, in a type that holds them all; () is one array of that name.
         model: The network of a brick, on the average of the bricks. Its resolution is fitted to flat data.
         train: How to train it. A time budget is for all bricks together; looking at them and reading are not counted.
         bricks: Along x, y, z; 0 = automatic: one while it has at most 256^3 values, fits the memory and, with `parameters`,
@@ -65,7 +69,7 @@ def train_volume(
         device: As `devices_of_rank` takes it; "auto" uses all GPUs of this rank, a brick on each.
         initial: A saved model (path or bytes) of the same bricks and architecture to start from.
         time: The time of this step, stored.
-        unit: Of the values, stored.
+        unit: Of the values, stored; of several arrays in their specs.
         key: Stored; computed by `training_key` when "". A training that the user stopped stores none.
         path: Write the model there, each rank its bricks. While it is trained, checkpoints and finished bricks are kept in
             the folder `PATH.training`; the same call goes on from them after it was cut off.
@@ -88,6 +92,7 @@ def train_volume(
     pieces = owners = None
     components, dtype, value_bytes = _agreed_description(values, grid, region, name, communicator)
     communicator.together(lambda: _check_choices(bricks, parameters, checkpoint_interval, grid))
+    arrays = communicator.together(lambda: _agreed_arrays(arrays, name, components, dtype, unit, grid))
     layout = bricks
     if not isinstance(bricks, BrickLayout):
         layout = choose_layout(grid, bricks, value_bytes, model, components, parameters, devices, communicator)
@@ -95,7 +100,7 @@ def train_volume(
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)
     job = VolumeJob(
-        grid, layout, name, components, dtype, model, train, parameters, _initial_bytes(initial, communicator), time, unit
+        grid, layout, arrays, dtype, model, train, parameters, _initial_bytes(initial, communicator), time
     )
     with _progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
         passes = volume_passes(
@@ -103,6 +108,22 @@ def train_volume(
             on_progress=report, on_warning=on_warning,
         )  # fmt: skip
         return drive_passes(passes, pieces.fetch if pieces is not None else lambda part: _cut(values, part))
+
+
+def _agreed_arrays(
+    arrays: Sequence[ArraySpec], name: str, components: int, dtype: str, unit: str, grid: Grid
+) -> tuple[ArraySpec, ...]:
+    """The arrays that the components of the values are."""
+    if not arrays:
+        return (ArraySpec(name, components, dtype, grid.association, unit),)
+    check_arrays(tuple(arrays))
+    wanted = sum(array.components for array in arrays)
+    if wanted != components:
+        raise DataError(f"values: expected {wanted} components of {len(arrays)} arrays, found {components}")
+    other = next((array for array in arrays if array.association != grid.association), None)
+    if other is not None:
+        raise DataError(f"array {other.name!r}: expected one on the {grid.association}s of the grid, found {other.association}s")
+    return tuple(arrays)
 
 
 def choose_layout(

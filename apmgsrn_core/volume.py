@@ -1,29 +1,29 @@
-"""A trained model as a volume: values anywhere, regions at any resolution."""
+"""A trained model as a volume: values anywhere, regions at any resolution, at any of its time steps."""
 
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .array_values import in_unit
-from .brick_networks import BrickNetworks
-from .brick_sampling import PIECE, BrickSampler
 from .bricks import BrickLayout
 from .device import devices_of_rank, place_from_environment
-from .errors import ApmgsrnError, DataError, FieldError
+from .errors import ApmgsrnError, DataError
 from .feature_grids import FeatureGrid, feature_grids_of
 from .grid import Grid, Region
 from .manifest import ArrayInfo, Header
 from .model import Network
 from .model_file import ModelFile
-from .region_sampling import RegionSampling, value_positions
 from .train_config import PRECISIONS
 from .validation import check
-from .weights import brick_config, read_network
+from .volume_step import VolumeStep
+from .weights import brick_config
 
 OnProgress = Callable[[float], bool | None]
+STEPS = 3  # time steps whose networks are kept
+TIME_TOLERANCE = 1e-9  # of a time, for those that went through other number formats
 
 
 class NeuralVolume:
@@ -41,13 +41,8 @@ class NeuralVolume:
         self.device = devices[0]
         check(precision in PRECISIONS, "precision", f"one of {PRECISIONS}", precision)
         self.precision = "full" if precision == "auto" else precision
-        components = sum(a.components for a in self.arrays)
-
-        def read(brick: int) -> Network:
-            return read_network(file, brick, components)
-
-        devices = devices[: self.layout.count]
-        self._sampler = BrickSampler(self.layout, [BrickNetworks(read, d, self.precision) for d in devices])
+        self._file, self._devices = file, devices[: self.layout.count]
+        self._steps: OrderedDict[int, VolumeStep] = OrderedDict()
         if self.layout.count == 1:
             self.network(0)
 
@@ -101,41 +96,67 @@ class NeuralVolume:
         """The training's key, see `training_key`."""
         return self.header.key
 
-    def network(self, brick: int) -> Network:
-        """The network of a brick, on its device. Raises ModelFileError when it is missing or damaged."""
-        return self._sampler.network(brick)
+    def network(self, brick: int, step: int = 0) -> Network:
+        """The network of a brick at a time step, on its device. Raises ModelFileError when it is missing or damaged."""
+        return self._step(step).sampler.network(brick)
 
     @property
     def networks(self) -> list[Network]:
-        """The networks of all bricks, all of them read."""
+        """The networks of all bricks at the first time step, all of them read."""
         return [self.network(brick) for brick in range(self.layout.count)]
 
-    def sample_points(self, points_xyz: np.ndarray, field: str | None = None) -> np.ndarray:
+    def step_at(self, time: float | None) -> int:
+        """The number of the time step that a time belongs to: the last one that is not later, or the first."""
+        if time is None or not self.times:
+            return 0
+        return max(int(np.searchsorted(self.times, _later(time), side="right")) - 1, 0)
+
+    def sample_points(
+        self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None, between: bool = False
+    ) -> np.ndarray:
         """Evaluate the volume at world positions.
 
         Args:
             points_xyz: (n, 3) world coordinates in the data set's length unit.
             field: Name of the array; the first one when None.
+            time: Of the time step, see `step_at`; the first one when None.
+            between: Whether values are interpolated linearly between two time steps.
 
         Returns:
-            (n,) or (n, components) float32 in the array's own unit; NaN outside the domain.
+            (n,) or (n, components) float32 in the array's own unit; NaN outside the domain and where the data had no value.
 
         Raises:
             FieldError: No such array; the message lists those there are.
             DataError: `points_xyz` has another shape.
         """
-        points_xyz = np.asarray(points_xyz, dtype=np.float64)
-        if points_xyz.ndim != 2 or points_xyz.shape[1] != 3:
-            raise DataError(f"points: expected shape (n, 3), found {points_xyz.shape}")
-        info, columns = self._field(field)
-        values = np.full((len(points_xyz), info.components), np.nan, dtype=np.float32)
-        inside = np.flatnonzero(self.grid.contains(points_xyz))
-        for first in range(0, len(inside), PIECE):
-            rows = inside[first : first + PIECE]
-            own = self.grid.world_to_index(points_xyz[rows])
-            positions = np.stack(value_positions(self.grid, own.T), axis=1)
-            values[rows] = in_unit(self._sampler.at_points(positions, columns), info, values.dtype)
-        return values[:, 0] if info.components == 1 else values
+        points_xyz = _checked(points_xyz)
+        values = self._blended(time, between, lambda step: step.points(points_xyz, field))
+        return values[:, 0] if values.shape[1] == 1 else values
+
+    def sample_derivatives(
+        self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values and exact first derivatives at world positions; arguments and errors as `sample_points`.
+
+        Returns:
+            values (n, components) float32, and d value / d (x, y, z), (n, components, 3) float64 in the array's unit per
+            length unit; NaN outside the domain and where the data had no value.
+        """
+        return self._step(self.step_at(time)).derivatives(_checked(points_xyz), field)
+
+    def sample_second_derivatives(
+        self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None
+    ) -> np.ndarray:
+        """d^2 value / d (x, y, z)^2 at world positions, (n, components, 3, 3) float64; as `sample_derivatives`.
+
+        Raises:
+            FieldError: No such array, or the model interpolates linearly: its slopes jump, and have no derivative.
+        """
+        return self._step(self.step_at(time)).second_derivatives(_checked(points_xyz), field)
+
+    def valid_points(self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None) -> np.ndarray:
+        """Whether an array has a value at world positions: (n, 3) -> (n,) bool. Raises as `sample_points`."""
+        return self._step(self.step_at(time)).valid_points(_checked(points_xyz), field)
 
     def sample_region(
         self,
@@ -144,38 +165,45 @@ class NeuralVolume:
         field: str | None = None,
         dtype: str = "float32",
         on_progress: OnProgress | None = None,
+        time: float | None = None,
+        between: bool = False,
     ) -> np.ndarray:
         """Evaluate a box of a lattice, in bounded memory beside the result.
 
         Args:
             region: Value indices of `grid`; all of it when None.
-            grid: The lattice; the model's own when None (`grid.scaled(2)` for twice the resolution).
+            grid: The lattice; the model's own when None (`grid.scaled(2)` for twice the resolution). Its association says
+                whether the positions are its points or its cells' centres.
             field: Name of the array; the first one when None.
             dtype: "float32", or "original": the array's own type, rounded and clamped to what it can hold.
             on_progress: Called with the share done; returning False stops with an ApmgsrnError.
+            time, between: See `sample_points`.
 
         Returns:
-            values[z, y, x] or [z, y, x, component]; NaN outside the domain (0 in integers).
+            values[z, y, x] or [z, y, x, component]; NaN outside the domain and where the data had no value (0 in integers).
 
         Raises:
             FieldError: No such array. DataError: the region is not inside the lattice, or an unknown dtype.
         """
-        grid = grid or self.grid
-        region = region or grid.region
-        info, columns = self._field(field)
-        if any(a < 0 or b > n for a, b, n in zip(region.start, region.stop, grid.value_dims)):
-            raise DataError(f"region {region.start} to {region.stop} is not inside the lattice of {grid.value_dims}")
+        grid, region = _inside(grid or self.grid, region)
         if dtype not in ("float32", "original"):
             raise DataError(f"dtype: expected 'float32' or 'original', found {dtype!r}")
+        info = self._step(0).field(field)[1]
         kind = np.dtype(info.dtype if dtype == "original" else "float32")
-        result = np.empty((*region.shape_zyx, info.components), dtype=kind)
 
         def report(share: float) -> None:
             if on_progress is not None and on_progress(share) is False:
                 raise ApmgsrnError("sampling was stopped")
 
-        RegionSampling(self._sampler, self.grid, region, grid, info, columns).fill(result, report)
+        result = self._blended(time, between, lambda step: step.region(region, grid, field, kind, report))
         return result[..., 0] if info.components == 1 else result
+
+    def valid_region(
+        self, region: Region | None = None, grid: Grid | None = None, field: str | None = None, time: float | None = None
+    ) -> np.ndarray:
+        """Where an array has a value in a box of a lattice: bool [z, y, x]. Arguments and errors as `sample_region`."""
+        grid, region = _inside(grid or self.grid, region)
+        return self._step(self.step_at(time)).valid_region(region, grid, field)
 
     def reconstruct(self, scale: float = 1, field: str | None = None) -> np.ndarray:
         """The whole volume at a resolution: values[z, y, x] or with a component axis, float32."""
@@ -193,10 +221,45 @@ class NeuralVolume:
             first += config.number_of_grids + len(config.lattices)
         return boxes
 
-    def _field(self, name: str | None) -> tuple[ArrayInfo, slice]:
-        first = 0
-        for info in self.arrays:
-            if name in (None, info.name):
-                return info, slice(first, first + info.components)
-            first += info.components
-        raise FieldError(f"array {name!r} is not in the model; it has {', '.join(a.name for a in self.arrays)}")
+    def _step(self, step: int) -> VolumeStep:
+        """A time step; the last used ones are kept."""
+        if step not in self._steps:
+            self._steps[step] = VolumeStep(self._file, step, self._devices, self.precision)
+            while len(self._steps) > STEPS:
+                self._steps.popitem(last=False)
+        self._steps.move_to_end(step)
+        return self._steps[step]
+
+    def _blended(self, time: float | None, between: bool, sample: Callable[[VolumeStep], np.ndarray]) -> np.ndarray:
+        """What is sampled at a time step, or linearly between two of them."""
+        first = self.step_at(time)
+        values = sample(self._step(first))
+        if not between or time is None or first + 1 >= len(self.times) or time <= self.times[first]:
+            return values
+        start, stop = self.times[first : first + 2]
+        share = (time - start) / (stop - start)
+        if share <= TIME_TOLERANCE:
+            return values
+        mixed = values * (1.0 - share) + sample(self._step(first + 1)) * share
+        return (np.rint(mixed) if values.dtype.kind in "iu" else mixed).astype(values.dtype)
+
+
+def _later(time: float) -> float:
+    """A time with room for rounding."""
+    return time + TIME_TOLERANCE * max(abs(time), 1.0)
+
+
+def _checked(points_xyz: np.ndarray) -> np.ndarray:
+    """Positions as (n, 3) float64."""
+    points_xyz = np.asarray(points_xyz, dtype=np.float64)
+    if points_xyz.ndim != 2 or points_xyz.shape[1] != 3:
+        raise DataError(f"points: expected shape (n, 3), found {points_xyz.shape}")
+    return points_xyz
+
+
+def _inside(grid: Grid, region: Region | None) -> tuple[Grid, Region]:
+    """A lattice and a region of it, all of it when None."""
+    region = region or grid.region
+    if any(a < 0 or b > n for a, b, n in zip(region.start, region.stop, grid.value_dims)):
+        raise DataError(f"region {region.start} to {region.stop} is not inside the lattice of {grid.value_dims}")
+    return grid, region

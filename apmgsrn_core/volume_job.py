@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from .array_spec import ArraySpec, check_arrays
+from .array_values import normalised
 from .brick_budget import brick_models, constant_model
-from .brick_survey import Survey
+from .brick_survey import BrickSummary, Survey
 from .bricks import BrickLayout
 from .errors import ConfigError
 from .fingerprint import training_key
@@ -19,35 +24,54 @@ from .weights import brick_config
 
 @dataclass(frozen=True)
 class VolumeJob:
-    """One array on one lattice, cut into bricks, and how it is trained.
+    """Arrays on one lattice, cut into bricks, and how they are trained.
 
     Args:
         grid: The lattice of the whole domain.
         layout: Its bricks.
-        name, components, dtype: Of the array; `dtype` is numpy's name.
+        arrays: In the order of their components in the values.
+        dtype: Numpy's name of the type in which the values come.
         model: What a brick has on the average, as the user chose it.
         train: As the user chose it.
         parameters: Of all bricks together; 0: those of `model` for each brick.
         initial: Bytes of the model to start from; b"" for none.
-        time, unit: Stored.
+        time: Stored.
+        mask: What the bits of a mask stand for, see `mask.py`.
     """
 
     grid: Grid
     layout: BrickLayout
-    name: str
-    components: int
+    arrays: tuple[ArraySpec, ...]
     dtype: str
     model: ModelConfig
     train: TrainConfig
     parameters: int = 0
     initial: bytes = b""
     time: float | None = None
-    unit: str = ""
+    mask: str = "values"
+
+    def __post_init__(self):
+        check_arrays(self.arrays)
+
+    @property
+    def name(self) -> str:
+        """Of all arrays, for messages."""
+        return ", ".join(array.name for array in self.arrays)
+
+    @property
+    def components(self) -> int:
+        """Of all arrays together."""
+        return sum(array.components for array in self.arrays)
+
+    @property
+    def byte_count(self) -> int:
+        """Of the arrays in their own types."""
+        return self.grid.region.count * sum(a.components * np.dtype(a.dtype).itemsize for a in self.arrays)
 
     def key(self, content: str) -> str:
         """The training's key, from the content of the values (`Survey.content`)."""
         return training_key(
-            content, self.grid, self.name, self.model, self.train, self.time, self.initial or None, self.unit,
+            content, self.grid, self.arrays, self.model, self.train, self.time, self.initial or None,
             self.layout, self.parameters,
         )  # fmt: skip
 
@@ -55,10 +79,6 @@ class VolumeJob:
     def fitted_model(self) -> ModelConfig:
         """The model for this data, stored as the model of all bricks."""
         return self.model.fitted_to(self.grid).with_components(self.components)
-
-    def array_info(self, survey: Survey) -> ArrayInfo:
-        """The array as the model file describes it."""
-        return ArrayInfo(self.name, self.grid.association, self.components, self.dtype, survey.range, self.unit)
 
 
 @dataclass(frozen=True)
@@ -70,14 +90,15 @@ class BrickPlan:
         grid: The lattice of its trained values.
         model: With `output_components` set.
         train: Resolved for this brick.
-        value: What stands for a constant brick of a domain that is not, 0 and 1 being the range; None: it is trained.
+        value: What stands for a constant brick of a domain that is not, of each component, 0 and 1 being the range; None: it
+            is trained.
     """
 
     brick: int
     grid: Grid
     model: ModelConfig
     train: TrainConfig
-    value: float | None = None
+    value: tuple[float, ...] | None = None
 
     @property
     def cost(self) -> float:
@@ -96,18 +117,27 @@ def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
     models = brick_models(survey, job.layout, job.grid, job.model.with_components(job.components), job.parameters)
     if job.initial:
         models = _models_of(job)
-    low, high = survey.range
+    infos = survey.infos(job.arrays)
     plans = []
     for brick, (model, summary) in enumerate(zip(models, survey.bricks)):
         grid = job.layout.grid_of(brick, job.grid)
         value = None
         if summary.constant and job.layout.count > 1:
-            value = (summary.minimum - low) / (high - low) if low < high and summary.minimum <= high else 0.0
+            value = _constant_value(summary, infos)
             model = constant_model(job.components, grid)
         elif job.initial and model == constant_model(job.components, grid) and job.layout.count > 1:
             raise ConfigError(f"the initial model cannot be refined: its brick {brick} is of one value, which it is no more")
         plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid), value))
     return tuple(plans)
+
+
+def _constant_value(summary: BrickSummary, infos: tuple[ArrayInfo, ...]) -> tuple[float, ...]:
+    """The output of each component in a brick whose arrays have one value, or none."""
+    value: list[float] = []
+    for (low, _), info in zip(summary.ranges, infos):
+        output = float(normalised(np.array(low), info)) if math.isfinite(low) else 0.0
+        value += [output] * info.components
+    return tuple(value)
 
 
 def _models_of(job: VolumeJob) -> tuple[ModelConfig, ...]:

@@ -159,7 +159,8 @@ def _result(
     reasons = [reason for _, reason, _, _ in bricks]
     key = "" if "stopped by user" in reasons else key  # a partial result does not stand for its settings
     manifest = describe_model(
-        job.grid, job.layout, (job.array_info(survey),), (job.time,), job.fitted_model, job.train.resolved(job.grid), key
+        job.grid, job.layout, survey.infos(job.arrays), (job.time,), job.fitted_model, job.train.resolved(job.grid), key,
+        job.mask if survey.masked else None,
     )
     data = None
     if path is None:
@@ -187,9 +188,9 @@ def _warnings_about(job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...]
     if survey.missing:
         warnings.append(
             f"array {job.name!r}: {survey.missing} of {size} values are NaN or infinite; they are left out "
-            "of the range and of the training, and the model gives finite values there"
+            "of the range and of the training, and the model has no value there"
         )
-    model, data = sum(p.model.model_bytes(job.components) for p in plans), size * np.dtype(job.dtype).itemsize
+    model, data = sum(p.model.model_bytes(job.components) for p in plans), job.byte_count
     if model > data / 4:
         warnings.append(
             f"the model ({model / 1e6:.2f} MB) is larger than a quarter of array {job.name!r} "

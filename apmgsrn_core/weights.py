@@ -13,8 +13,11 @@ from .grid import Grid
 from .model import Network
 from .model_config import ModelConfig
 from .manifest import ArrayInfo
+from .mask import mask_region, unpack_mask
 from .model_file import ModelFile
 from .train_config import TrainConfig
+
+MASK = "mask"  # the tensor of a section that is no weight
 
 
 def describe_model(
@@ -25,6 +28,7 @@ def describe_model(
     model: ModelConfig,
     train: TrainConfig,
     key: str,
+    mask: str | None = None,
 ) -> dict:
     """The manifest of a model without its bricks and sections, as `pack_model` and `write_model` take it."""
     return {
@@ -35,6 +39,7 @@ def describe_model(
         "model": model.to_dict(),
         "training": train.to_dict(),
         "key": key,
+        "mask": mask,
     }
 
 
@@ -46,11 +51,12 @@ def describe_brick(network: Network, layout: BrickLayout, brick: int, model: Mod
     return {**entry, "config": own} if own else entry
 
 
-def pack_section(network: Network) -> bytes:
-    """A network's weights as the bytes of a section, in the storage type of its own config."""
+def pack_section(network: Network, mask: np.ndarray | None = None) -> bytes:
+    """A network's weights as the bytes of a section, in the storage type of its own config, with a packed mask."""
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(t) for name, t in sorted(_stored_tensors(network).items())})
+    tensors = _stored_tensors(network) if mask is None else {**_stored_tensors(network), MASK: mask}
+    return save({name: np.ascontiguousarray(t) for name, t in sorted(tensors.items())})
 
 
 def _describe_grids(network: Network) -> list[dict]:
@@ -105,8 +111,9 @@ def brick_config(manifest: dict, brick: int) -> ModelConfig:
         raise ModelFileError(f"brick {brick}: damaged config: {type(error).__name__}: {error}") from error
 
 
-def read_network(file: ModelFile, brick: int, components: int) -> Network:
-    """Rebuild the network of a brick, with so many outputs; ModelFileError when the tensors do not fit the manifest."""
+def read_network(file: ModelFile, brick: int, components: int, time: int = 0) -> Network:
+    """Rebuild the network of a brick at a time step, with so many outputs; ModelFileError when the tensors do not fit the
+    manifest."""
     manifest = file.header.manifest
     what = f"{file.name}: section of brick {brick}"
     try:
@@ -115,18 +122,31 @@ def read_network(file: ModelFile, brick: int, components: int) -> Network:
         raise ModelFileError(f"{file.name}: {error}") from error
     if config.output_components != components:
         raise ModelFileError(f"{what}: {config.output_components} outputs for {components} array components")
-    asked, length = config.parameter_count(components), file.sections[brick, 0][1]
+    asked, length = config.parameter_count(components), file.sections[brick, time][1]
     if asked > length // 2:  # before memory is asked for them
         raise ModelFileError(
             f"{what}: the manifest asks for more parameters than the section can hold: "
             f"expected at most {length // 2} in {length} bytes, found {asked}"
         )
-    tensors = file.read_section(brick, 0)
+    tensors = file.read_section(brick, time)
+    tensors.pop(MASK, None)
     network = Network(config)
     if manifest["bricks"][brick].get("grids") != _describe_grids(network):
         raise ModelFileError(f"{what}: the table of feature grids does not match the model")
     _fill(network, tensors, what)
     return network.requires_grad_(False)
+
+
+def read_mask(file: ModelFile, brick: int, time: int = 0) -> np.ndarray | None:
+    """The mask of a brick at a time step, bool [array, z, y, x]; None when all is valid. Raises ModelFileError."""
+    header = file.header
+    if header.mask is None:
+        return None
+    data = file.read_section(brick, time).get(MASK)
+    if data is None:
+        return None
+    what = f"{file.name}: section of brick {brick}, time step {time}"
+    return unpack_mask(data, len(header.arrays), mask_region(header.layout, brick, header.mask).shape_zyx, what)
 
 
 def _fill(network: Network, tensors: dict[str, np.ndarray], what: str) -> None:

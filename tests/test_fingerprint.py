@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from volumes import wave
 
-from apmgsrn_core import Grid, ModelConfig, ModelFileError, TrainConfig, training_key
+from apmgsrn_core import ArraySpec, Grid, ModelConfig, ModelFileError, TrainConfig, training_key
 from apmgsrn_core.fingerprint import content_hash
 
 VALUES, GRID = wave()
-BASE = {"values": VALUES, "grid": GRID, "name": "f", "model": ModelConfig(), "train": TrainConfig()}
+BASE = {"values": VALUES, "grid": GRID, "arrays": (ArraySpec("f"),), "model": ModelConfig(), "train": TrainConfig()}
 
 
 def test_equal_input_equal_key():
@@ -20,7 +20,7 @@ def test_equal_input_equal_key():
 @pytest.mark.parametrize(
     "change",
     [
-        {"values": VALUES + np.float32(1)}, {"values": VALUES.astype("float64")}, {"name": "g"}, {"time": 1.0},
+        {"values": VALUES + np.float32(1)}, {"values": VALUES.astype("float64")}, {"arrays": (ArraySpec("g"),)}, {"arrays": (ArraySpec("f", transform="log"),)}, {"time": 1.0},
         {"grid": Grid((9, 8, 7), spacing=(1, 1, 2))}, {"model": ModelConfig(hidden_width=8)},
         {"train": TrainConfig(seed=1)}, {"train": TrainConfig(stop_psnr=30)}, {"initial": b"model"},
     ],

@@ -111,3 +111,58 @@ def test_bad_grids_are_named(arguments, message):
 def test_region_shape():
     assert Region((1, 2, 3), (4, 4, 4)).shape_zyx == (1, 2, 3)
     assert Region((1, 2, 3), (1, 4, 4)).count == 0
+
+
+AXES = ((0.0, 1.0, 3.0, 4.5), (5.0, 4.0, 1.0), (-2.0, -1.5))
+
+
+def stretched(association: str = "point") -> Grid:
+    return Grid.stretched(AXES, association)
+
+
+def test_a_stretched_lattice_is_linear_between_its_points():
+    grid = stretched()
+    assert grid.dims == (4, 3, 2) and grid.bounds == (0.0, 4.5, 1.0, 5.0, -2.0, -1.5)
+    index = np.array([[0, 0, 0], [2, 1, 1], [1.5, 1.5, 0.5], [3, 2, 1]])
+    world = grid.index_to_world(index)
+    np.testing.assert_allclose(world, [[0, 5, -2], [3, 4, -1.5], [2, 2.5, -1.75], [4.5, 1, -1.5]])
+    np.testing.assert_allclose(grid.world_to_index(world), index, atol=1e-12)
+    assert grid.contains(np.array([[4.5, 1, -2], [4.6, 1, -2], [0, 5.1, -2]])).tolist() == [True, False, False]
+    beyond = np.array([[-1.0, 3.5, 2.0]])
+    np.testing.assert_allclose(grid.world_to_index(grid.index_to_world(beyond)), beyond, atol=1e-12)
+    step = 1e-6
+    for row, slopes in zip(world[2:3], grid.world_slopes(index[2:3])):
+        finite = [(grid.world_to_index([row + d]) - grid.world_to_index([row - d]))[0] / (2 * step) for d in np.eye(3) * step]
+        np.testing.assert_allclose(slopes, np.array(finite).T, atol=1e-6)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=8), st.integers(2, 9), st.booleans())
+def test_stretched_lattices_keep_their_box(steps, new, falling):
+    axis = np.concatenate([[0.0], np.cumsum(steps)]) * (-1 if falling else 1)
+    grid = Grid.stretched((axis, (0.0, 1.0), (2.0,)))
+    assert grid == Grid.from_dict(grid.to_dict())
+    finer = grid.with_dims((new, 2, 1))
+    assert finer.dims == (new, 2, 1)
+    np.testing.assert_allclose(finer.bounds, grid.bounds)
+    same = grid.with_dims(grid.dims)
+    np.testing.assert_allclose(same.bounds, grid.bounds)
+    part = grid.part((len(axis) - 2, 0, 0), (2, 2, 1))
+    np.testing.assert_allclose(part.index_to_world([[0, 0, 0], [1, 1, 0]]), grid.index_to_world([[len(axis) - 2, 0, 0], [len(axis) - 1, 1, 0]]))
+
+
+def test_equal_steps_make_a_uniform_lattice():
+    grid = Grid.stretched((np.arange(5) * 0.1, np.arange(3) * 2.0 + 1, (0.0, 0.5)), "cell")
+    assert grid.axes is None and grid.association == "cell" and grid.origin == (0.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"axes": ((0, 1, 1, 2), *AXES[1:])}, "along x"), ({"axes": ((0, 1, float("nan"), 2), *AXES[1:])}, "along x"),
+        ({"axes": AXES[:2]}, "coordinates"), ({"dims": (4, 3, 3)}, "coordinates"),
+        ({"direction": ((0, 1, 0), (1, 0, 0), (0, 0, 1))}, "no direction"),
+    ],
+)  # fmt: skip
+def test_axes_that_cannot_be(change, message):
+    with pytest.raises(ConfigError, match=message):
+        Grid(**{"dims": (4, 3, 2), "axes": AXES, **change})

@@ -41,7 +41,7 @@ manifest, described = json.loads((folder / "described.json").read_text())
 owner = BrickLayout((7, 8, 9), (3, 2, 2)).ranks(comm.size)
 def reading(number):
     return (folder / ("%d.section" % number)).read_bytes
-bricks = [StoredBrick(*d, reading(d[0])) for d in described if owner[d[0]] == comm.rank][::-1]
+bricks = [StoredBrick(*d[:4], reading(d[0])) for d in described if owner[d[0]] == comm.rank][::-1]
 last, target = comm.rank == comm.size - 1, folder / "out" / "m.apmgsrn"
 def changed(**new):
     return [StoredBrick(**{**vars(bricks[-1]), **new}), *bricks[:-1]] if last else bricks
@@ -190,7 +190,7 @@ def test_bricks_that_do_not_fit(manifest, bricks):
         pack_model(manifest, [*bricks[:3], replace(bricks[3], entry=bricks[2].entry), *bricks[4:]])
     with pytest.raises(ModelFileError, match="brick 0: the checksum"):
         pack_model(manifest, [replace(bricks[0], read=lambda: b"x" * bricks[0].length), *bricks[1:]])
-    with pytest.raises(ModelFileError, match="time step 1: missing"):
+    with pytest.raises(DataError, match="brick 0 at time step 1: expected"):
         pack_model({**manifest, "times": [{"value": 0.0}, {"value": 1.0}]}, bricks)
 
 

@@ -13,7 +13,7 @@ import statistics
 
 from measurement import print_table, words, write_json  # isort: skip
 
-from apmgsrn_core import BrickLayout, TrainConfig, brick_budget, ssim
+from apmgsrn_core import ArraySpec, BrickLayout, TrainConfig, brick_budget, ssim
 from apmgsrn_core.brick_survey import survey_brick
 from brick_runs import begin, brick_parser, trained
 from volumes import Volume, load
@@ -32,12 +32,12 @@ def arguments(given: list[str]) -> argparse.Namespace:
 
 def details(volume: Volume, layout: BrickLayout) -> list[float]:
     """Of the bricks that are not constant."""
-    found = []
+    found, array = [], ArraySpec(volume.name, association=volume.grid.association)
     for brick in range(layout.count):
         part = layout.trained(brick)
         values = volume.values[tuple(slice(a, b) for a, b in zip(part.start, part.stop))[::-1]]
-        summary = survey_brick(values, volume.grid, layout, brick, volume.name)
-        found += [] if summary.constant else [summary.detail]
+        summary = survey_brick(values, volume.grid, layout, brick, (array,))
+        found += [] if summary.constant else [summary.details[0]]
     return found
 
 
