@@ -14,6 +14,7 @@ import torch
 from .bricks import BrickLayout
 
 TILE_XYZ = (16, 4, 4)  # points that the kernels of a CPU compute at a time on a lattice
+ROUNDING = 1e-6  # of a position, within which one is on a border
 
 
 class BrickCoordinates:
@@ -47,6 +48,18 @@ class BrickCoordinates:
         for axis, part in enumerate(self.layout.place(bricks)):
             points[:, axis] = self.along(axis, part, positions[:, axis])
         return torch.from_numpy(points)
+
+    def slopes(self, positions: np.ndarray, bricks) -> np.ndarray:
+        """d of_points / d position along each axis, (n, 3) float64; 0 where a position is held at the border.
+
+        On the border itself it is that of the inner side.
+        """
+        slopes = np.empty(positions.shape)
+        for axis, part in enumerate(self.layout.place(bricks)):
+            start, scale, offset = (numbers[part] for numbers in self._scales[axis])
+            point = (positions[:, axis] - start) * scale + offset
+            slopes[:, axis] = np.where(np.abs(point) > 1.0 + ROUNDING * scale, 0.0, scale)
+        return slopes
 
 
 @dataclass(frozen=True)

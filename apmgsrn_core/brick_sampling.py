@@ -7,7 +7,7 @@ not yet in the unit of an array.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ CHUNK = 1 << 18  # points in a call of a kernel on a CPU
 CHUNK_OF_GPU = 1 << 22
 
 Run = tuple[int, int, int]  # brick, first and last + 1 of its points
+Read = Callable[[HeldNetwork, torch.Tensor], torch.Tensor]  # a network and points (m, 3) in it -> m rows of numbers
 
 
 class BrickSampler:
@@ -37,7 +38,7 @@ class BrickSampler:
     def __init__(self, layout: BrickLayout, networks: Sequence[BrickNetworks]):
         self.layout, self.networks = layout, tuple(networks)
         self._devices = [kept.device for kept in self.networks]
-        self._coordinates = BrickCoordinates(layout)
+        self.coordinates = BrickCoordinates(layout)
 
     def device_of(self, brick: int) -> int:
         """The number of the device of a brick: neighbours along an axis are on different ones."""
@@ -56,33 +57,53 @@ class BrickSampler:
         return values
 
     def _at_piece(self, positions: np.ndarray, columns: slice) -> np.ndarray:
+        def read(held: HeldNetwork, points: torch.Tensor) -> torch.Tensor:
+            return held.kernel.values(held.network, points)[:, columns]
+
         if self.layout.count == 1:
-            points = self._coordinates.of_points(positions, 0)
-            return self._evaluate(0, points, [(0, 0, len(points))], columns)
+            return self.in_bricks(positions, None, read)
         rows, bricks, weights = contributions(self.layout, positions)
-        points = self._coordinates.of_points(positions[rows], bricks)
-        firsts = np.flatnonzero(np.diff(bricks, prepend=-1))
-        lasts = [*firsts[1:].tolist(), len(rows)]
+        values = self.in_bricks(positions[rows], bricks, read)
+        return summed((column * weights for column in values.T), rows, len(positions))
+
+    def in_bricks(
+        self, positions: np.ndarray, bricks: np.ndarray | None, read: Read, most: int | None = None
+    ) -> np.ndarray:
+        """What is read of the networks at positions, each in one brick.
+
+        Args:
+            positions: (m, 3).
+            bricks: (m,) the brick of each, in rising order; None when there is one brick.
+            read: Called on a brick's device with at most `most` of its points, normalised; gives a row for each.
+            most: None: as many as a call of a kernel takes.
+
+        Returns:
+            (m, ...) what `read` gave, in the order of the positions.
+        """
+        points = self.coordinates.of_points(positions, 0 if bricks is None else bricks)
         dealt: dict[int, list[Run]] = {}
-        for run in zip(bricks[firsts].tolist(), firsts.tolist(), lasts):
+        for run in _runs(bricks) if len(points) and bricks is not None else [(0, 0, len(points))]:
             dealt.setdefault(self.device_of(run[0]), []).append(run)
-        tasks = [(d, lambda d=d, runs=runs: self._evaluate(d, points, runs, columns)) for d, runs in dealt.items()]
-        values = np.empty((len(rows), columns.stop - columns.start), dtype=np.float32)
-        for runs, found in zip(dealt.values(), in_order(tasks, self._devices)):
+        tasks = [(d, lambda d=d, runs=runs: self._read(d, points, runs, read, most)) for d, runs in dealt.items()]
+        results = list(in_order(tasks, self._devices))
+        if len(results) == 1:
+            return results[0]
+        values = np.empty((len(positions), *results[0].shape[1:]), dtype=np.float32)
+        for runs, found in zip(dealt.values(), results):
             done = 0
             for _, first, last in runs:
                 values[first:last] = found[done : done + last - first]
                 done += last - first
-        return _blended(values, rows, weights, len(positions))
+        return values
 
-    def _evaluate(self, device: int, points: torch.Tensor, runs: list[Run], columns: slice) -> np.ndarray:
-        """Outputs (m, columns) of runs of points one after the other, on one of the devices."""
+    def _read(self, device: int, points: torch.Tensor, runs: list[Run], read: Read, most: int | None) -> np.ndarray:
+        """What is read at runs of points one after the other, on one of the devices."""
         sizes = [last - first for _, first, last in runs]
         mine = points if sum(sizes) == len(points) else torch.cat([points[first:last] for _, first, last in runs])
         parts = []
         for (brick, _, _), run in zip(runs, mine.to(self._devices[device]).split(sizes)):
             held = self.networks[device].get(brick)
-            parts += [held.kernel.values(held.network, part)[:, columns] for part in run.split(_chunk(run.device))]
+            parts += [read(held, part) for part in run.split(most or _chunk(run.device))]
         return torch.cat(parts).cpu().numpy()
 
     def on_lattice(
@@ -113,7 +134,7 @@ class BrickSampler:
 
     def _boxes(self, axes: Sequence[np.ndarray]) -> list[tuple[int, tuple[AxisPart, ...]]]:
         """(device, parts along z, y, x) of all that is evaluated for a lattice, each at most a chunk of one brick."""
-        along = [axis_parts(self._coordinates, axis, positions) for axis, positions in enumerate(axes)]
+        along = [axis_parts(self.coordinates, axis, positions) for axis, positions in enumerate(axes)]
         boxes = []
         for parts in itertools.product(*along[::-1]):
             device = self.device_of(self.layout.number(*(part.part for part in parts[::-1])))
@@ -156,9 +177,13 @@ def _chunk(device: torch.device) -> int:
     return CHUNK if device.type == "cpu" else CHUNK_OF_GPU
 
 
-def _blended(values: np.ndarray, rows: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    """(m, columns) values and weights (m,) -> (count, columns), weighted sums over equal rows, always in one order."""
-    blended = np.empty((count, values.shape[1]), dtype=np.float32)
-    for column in range(values.shape[1]):
-        blended[:, column] = np.bincount(rows, values[:, column] * weights, minlength=count)
-    return blended
+def _runs(bricks: np.ndarray) -> list[Run]:
+    """Where each brick begins and ends among bricks (m,) in rising order."""
+    firsts = np.flatnonzero(np.diff(bricks, prepend=-1))
+    return list(zip(bricks[firsts].tolist(), firsts.tolist(), [*firsts[1:].tolist(), len(bricks)]))
+
+
+def summed(columns: Iterable[np.ndarray], rows: np.ndarray, count: int) -> np.ndarray:
+    """Columns of numbers, each (m,), summed over equal rows (m,), always in one order -> (count, columns) float32."""
+    sums = [np.bincount(rows, column, minlength=count).astype(np.float32) for column in columns]
+    return np.stack(sums, axis=1)

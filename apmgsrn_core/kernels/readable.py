@@ -8,6 +8,7 @@ from ..encoding import density_loss, feature_density, to_local
 from ..optimizer import adam_step
 
 BLOCK_ZYX = (16, 16, 32)  # points evaluated at a time, as a box, so that far grids can be skipped
+SLOPE_POINTS = 1 << 12  # points whose slopes are found at a time: autograd keeps up to 200 kB for each
 
 
 class TorchKernel:
@@ -41,6 +42,11 @@ class TorchKernel:
 
     def derivatives(self, network, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, 3) -> values (n, outputs) and slopes (n, outputs, 3), d value / d normalised coordinate."""
+        parts = [self._derivatives(network, part) for part in points.split(SLOPE_POINTS)]
+        return tuple(torch.cat(tensors) for tensors in zip(*parts))
+
+    @staticmethod
+    def _derivatives(network, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         points = points.detach().requires_grad_(True)
         with torch.enable_grad():
             values = network(points)
