@@ -9,6 +9,7 @@ from paraview import simple
 from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkHyperTreeGrid, vtkHyperTreeGridNonOrientedGeometryCursor
 from vtkmodules.vtkFiltersCore import vtkMassProperties, vtkTriangleFilter
+from vtkmodules.vtkIOImage import vtkPNGReader
 
 from apmgsrn_core import Grid, refine
 from apmgsrn_paraview.hyper_tree import fill_hyper_tree_grid, hyper_tree_grid
@@ -199,8 +200,9 @@ def test_it_is_drawn(ball, tmp_path):
     simple.ResetCamera(view)
     path = str(tmp_path / "ball.png")
     simple.SaveScreenshot(path, view, OverrideColorPalette="WhiteBackground")
-    picture = simple.OpenDataFile(path)
-    picture.UpdatePipeline()
-    pixels = vtk_to_numpy(output(picture).GetPointData().GetArray(0))
+    reader = vtkPNGReader()
+    reader.SetFileName(path)
+    reader.Update()
+    pixels = vtk_to_numpy(reader.GetOutput().GetPointData().GetScalars())
     assert (pixels < 250).any(axis=1).mean() > 0.2
     simple.Delete(view)
