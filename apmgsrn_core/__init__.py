@@ -44,6 +44,9 @@ _HOME_OF = {
     "ErrorSums": "error_metrics",
     "bricks_of_points": "error_metrics",
     "ssim_of_pieces": "error_metrics",
+    "divergence": "field_derivatives",
+    "q_criterion": "field_derivatives",
+    "vorticity": "field_derivatives",
     "devices_of_rank": "device",
     "choose_layout": "trainer",
     "drive_passes": "volume_training",
@@ -60,7 +63,9 @@ _HOME_OF = {
     "NeuralVolume": "volume",
     "TrainingResult": "volume_training",
     "TrainingState": "history",
+    "train_samples": "mesh_training",
     "train_volume": "trainer",
+    "MeshPieces": "mesh_values",
 }
 
 __all__ = sorted(_HOME_OF) + ["__version__"]
@@ -70,7 +75,7 @@ def __getattr__(name: str):
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'apmgsrn_core' has no attribute {name!r}")
-    if home in ("volume", "trainer", "volume_job", "volume_training"):
+    if home in ("volume", "trainer", "mesh_training", "mesh_values", "volume_job", "volume_training"):
         from .device import require_torch
 
         require_torch()

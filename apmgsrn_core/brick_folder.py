@@ -34,13 +34,15 @@ class FinishedBrick:
     Attributes:
         stored: Its weights, for the model file.
         reason: Why its training stopped.
-        error: Mean squared error of the stored network, relative to the range.
+        error: Mean squared error of the stored network, relative to the (transformed) range.
+        errors: The same of each array, relative to its own range.
         history: Columns as in `History.table`.
     """
 
     stored: StoredBrick
     reason: str
     error: float
+    errors: tuple[float, ...]
     history: dict[str, np.ndarray] = field(repr=False)
 
 
@@ -95,7 +97,7 @@ class BrickFolder:
         stored = finished.stored
         head = {
             "key": self._key, "entry": stored.entry, "length": stored.length, "sha256": stored.sha256,
-            "reason": finished.reason, "error": finished.error,
+            "reason": finished.reason, "error": finished.error, "errors": list(finished.errors),
             "history": {name: column.tolist() for name, column in finished.history.items()},
         }  # fmt: skip
         path = self._part(stored.brick)
@@ -103,7 +105,7 @@ class BrickFolder:
         self.checkpoint(stored.brick).remove()
         return FinishedBrick(
             StoredBrick(stored.brick, stored.entry, stored.length, stored.sha256, _reader(path, stored.length)),
-            finished.reason, finished.error, finished.history,
+            finished.reason, finished.error, finished.errors, finished.history,
         )  # fmt: skip
 
     def load(self, brick: int) -> FinishedBrick | None:
@@ -115,9 +117,12 @@ class BrickFolder:
             whole = len(section) == head["length"] and hashlib.sha256(section).hexdigest() == head["sha256"]
             if not whole or head["key"] != self._key:
                 raise ValueError("the checksum does not match")
-            history = {name: np.array(head["history"][name]) for name in COLUMNS}
+            history = {name: np.array(column) for name, column in head["history"].items()}
+            if not set(COLUMNS) <= set(history):
+                raise ValueError(f"expected a history with {', '.join(COLUMNS)}, found {', '.join(history)}")
             stored = StoredBrick(brick, head["entry"], head["length"], head["sha256"], _reader(path, head["length"]))
-            return FinishedBrick(stored, head["reason"], float(head["error"]), history)
+            errors = tuple(float(error) for error in head["errors"])
+            return FinishedBrick(stored, head["reason"], float(head["error"]), errors, history)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

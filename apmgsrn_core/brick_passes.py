@@ -23,9 +23,10 @@ from .distributed import Communicator
 from .errors import ApmgsrnError
 from .grid import Region
 from .history import TrainingState
+from .mesh_values import MeshValues, survey_mesh_brick
 from .volume_job import BrickPlan, VolumeJob
 
-Given = np.ndarray | Exception | None  # what is sent to a generator of passes
+Given = np.ndarray | MeshValues | Exception | None  # what is sent to a generator of passes
 
 
 def survey_passes(
@@ -54,14 +55,14 @@ def survey_passes(
         brick = mine[number] if number < len(mine) else None
         last.clear()  # before the next one comes
         values = yield None if brick is None else job.layout.trained(brick)
-        if isinstance(values, np.ndarray) and brick is not None:
+        if isinstance(values, (np.ndarray, MeshValues)) and brick is not None:
             last[brick] = values
 
         def look(brick=brick, failure=values if isinstance(values, Exception) else None, number=number):
             if failure is not None:
                 raise failure
             if brick is not None:
-                found.append((brick, survey_brick(last[brick], job.grid, job.layout, brick, job.arrays)))
+                found.append((brick, _look_at(last[brick], job, brick)))
             if on_look is not None and on_look((number + 1) / passes) is False and job.layout.count > 1:
                 raise ApmgsrnError("stopped by user while the bricks were looked at")
 
@@ -71,6 +72,12 @@ def survey_passes(
     survey = Survey(tuple(summary for _, summary in everything))
     survey.check(job.arrays)
     return survey, last
+
+
+def _look_at(values: np.ndarray | MeshValues, job: VolumeJob, brick: int) -> BrickSummary:
+    if isinstance(values, MeshValues):
+        return survey_mesh_brick(values, job.layout, brick, job.arrays)
+    return survey_brick(values, job.grid, job.layout, brick, job.arrays)
 
 
 def training_passes(
@@ -168,8 +175,10 @@ def _bring(given: dict, layout: BrickLayout, rank: int, at_hand: dict[int, np.nd
     return tasks
 
 
-def _copied(values: np.ndarray) -> np.ndarray | Exception:
-    """A copy, or why there is none."""
+def _copied(values: np.ndarray | MeshValues) -> np.ndarray | MeshValues | Exception:
+    """A copy, or why there is none; samples of a mesh are copies already."""
+    if isinstance(values, MeshValues):
+        return values
     try:
         return np.array(values)
     except MemoryError as error:  # told to all ranks by who asked

@@ -146,12 +146,15 @@ def _mask(values: np.ndarray, layout: BrickLayout, brick: int, arrays: tuple[Arr
     return pack_mask(valid)
 
 
+def sampled_rows(number: int, bricks: int) -> np.ndarray:
+    """Evenly spread numbers of values of a brick that has so many, about SAMPLED in all bricks."""
+    return np.linspace(0, number - 1, min(max(SAMPLED // bricks, LEAST_SAMPLED), number)).astype(np.int64)
+
+
 def _sample(values: np.ndarray, bricks: int) -> np.ndarray:
     """(n, components) values, evenly spread over a brick, about SAMPLED in all bricks."""
     flat = values.reshape(-1, values.shape[3]) if values.flags.c_contiguous else None
-    wanted = max(SAMPLED // bricks, LEAST_SAMPLED)
-    number = int(np.prod(values.shape[:3]))
-    rows = np.linspace(0, number - 1, min(wanted, number)).astype(np.int64)
+    rows = sampled_rows(int(np.prod(values.shape[:3])), bricks)
     if flat is not None:
         return flat[rows].astype(np.float64)
     return values[np.unravel_index(rows, values.shape[:3])].astype(np.float64)

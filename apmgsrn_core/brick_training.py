@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from .array_errors import ArrayErrors
 from .checkpoint import Checkpoint
 from .device_sampler import DeviceSampler
 from .errors import ApmgsrnError, ConfigError
@@ -88,6 +89,7 @@ def train_brick(
     constant: bool = False,
     checkpoint: Checkpoint | None = None,
     must_live: bool = False,
+    errors: ArrayErrors | None = None,
 ) -> tuple[str, History]:
     """Train one network in place until one of the limits is reached.
 
@@ -99,6 +101,7 @@ def train_brick(
         constant: Nothing to learn: the output layer is set to zero.
         checkpoint: Where the training goes on, if it was saved there, and saves itself; it stays when all is done.
         must_live: Whether to raise DeadNetwork as soon as the network is seen to be dead.
+        errors: Measures the arrays one by one for the history; None: it has no columns for them.
 
     Returns:
         (why it stopped, the history).
@@ -106,10 +109,10 @@ def train_brick(
     Raises:
         DeadNetwork: The network cannot learn any more; with another seed or a lower rate it may.
     """
-    history = History(config.iterations, config.time_budget)
+    history = History(config.iterations, config.time_budget, errors.names if errors is not None else ())
     if constant:
         _silence(network)
-        history.add_row(0, 0.0, 0.0)
+        history.add_row(0, 0.0, 0.0, _of_arrays(errors, network))
         return "constant data", history
     training = _Training(network, sampler, config, history)
     step, schedule = training.step, training.schedule
@@ -132,7 +135,7 @@ def train_brick(
             reason = "time budget"
         if done % row_every == 0 or done == config.iterations:
             history.loss = step.loss()
-            history.add_row(done, _finite(history.loss, done), rate)
+            history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
             if must_live and done >= ALIVE_FROM:
                 _check_alive(network, batch, done)
             if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
@@ -148,8 +151,12 @@ def train_brick(
         if checkpoint is not None and done < config.iterations and checkpoint.due(history.seconds):
             checkpoint.save(training.state(done))
     history.loss = step.loss()
-    history.add_row(done, _finite(history.loss, done), rate)
+    history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
     return reason, history
+
+
+def _of_arrays(errors: ArrayErrors | None, network: Network) -> tuple[float, ...]:
+    return () if errors is None else errors.psnr(network)
 
 
 def _finite(loss: float, iteration: int) -> float:

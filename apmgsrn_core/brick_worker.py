@@ -11,17 +11,25 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from .array_errors import ArrayErrors, wants_columns
+from .array_spec import columns_of
+from .array_values import normalised
 from .brick_folder import BrickFolder, FinishedBrick
 from .brick_survey import Survey
-from .brick_training import DeadNetwork, mean_squared_error, train_brick
+from .brick_training import CHECK_POINTS, DeadNetwork, mean_squared_error, train_brick
 from .device_sampler import DeviceSampler
 from .field_data import FieldData
-from .history import History, TrainingState
+from .grid import Grid
+from .history import History, TrainingState, psnr_of
+from .mesh_values import MeshValues
 from .model import Network
 from .model_file import ModelFile
 from .model_writer import StoredBrick
 from .placement import start_transforms
 from .sampler import Sampler
+from .scattered_data import ScatteredData
+from .scattered_placement import scattered_start_transforms
+from .scattered_sampler import ScatteredSampler
 from .training_step import stays_on_device
 from .volume_job import BrickPlan, VolumeJob
 from .weights import describe_brick, pack_section, read_network, round_to_stored
@@ -54,9 +62,11 @@ class BrickWorker:
         with torch.no_grad():
             network.layers[-1].weight.zero_()
             network.layers[-1].bias.copy_(torch.tensor(plan.value))
-        history = History(1)
-        history.add_row(0, 0.0, 0.0)
-        return self._finished(brick, network, "constant data", 0.0, history)
+        exact = (0.0,) * len(self._arrays)
+        names = tuple(array.name for array in self._arrays) if wants_columns(self._arrays) else ()
+        history = History(1, arrays=names)
+        history.add_row(0, 0.0, 0.0, tuple(psnr_of(0.0) for _ in names))
+        return self._finished(brick, network, "constant data", 0.0, exact, history)
 
     def train(
         self, brick: int, values: np.ndarray, device: torch.device, budget: float, on_progress: Callable
@@ -72,7 +82,7 @@ class BrickWorker:
         5000 parameters). Then another seed and half the rates are tried. Where the values are a little noise, that one value is as
         good as it gets, and it stays after the last attempt.
         """
-        data = FieldData.of_arrays(values, self._plans[brick].grid, self._arrays)
+        data = self._data(brick, values)
         for attempt in range(ATTEMPTS - 1):
             try:
                 return self._train(brick, data, attempt, device, budget, on_progress)
@@ -80,8 +90,17 @@ class BrickWorker:
                 logger.info("brick %d, attempt %d: %s", brick, attempt, error)
         return self._train(brick, data, ATTEMPTS - 1, device, budget, on_progress)
 
+    def _data(self, brick: int, values: np.ndarray | MeshValues) -> FieldData | ScatteredData:
+        """What the networks of a brick learn, scaled to the ranges of the arrays."""
+        grid = self._plans[brick].grid
+        if not isinstance(values, MeshValues):
+            return FieldData.of_arrays(values, grid, self._arrays)
+        scaled = [normalised(values.values[:, own], a) for a, own in zip(self._arrays, columns_of(self._arrays))]
+        positions = grid.index_to_normalised(values.positions - self.layout.trained(brick).start)
+        return ScatteredData(positions, np.concatenate(scaled, axis=1), grid.dims, self._job.name, _extents(grid))
+
     def _train(
-        self, brick: int, data: FieldData, attempt: int, device: torch.device, budget: float, on_progress: Callable
+        self, brick: int, data: FieldData | ScatteredData, attempt: int, device: torch.device, budget: float, on_progress: Callable
     ) -> FinishedBrick:
         """With the seed and the rates of one attempt; the last one may die."""
         plan, slower = self._plans[brick], 0.5**attempt
@@ -92,19 +111,22 @@ class BrickWorker:
         seed = train.seed * SEED_STRIDE + brick + attempt * ATTEMPT_STRIDE
         generator = torch.Generator().manual_seed(seed)
         network = self._start(data, plan, generator)
-        on_device = stays_on_device(device, train)
-        sampler = DeviceSampler(data, train, seed, device) if on_device else Sampler(data, train, generator)
+        sampler = _sampler(data, train, generator, seed, device)
         reason, history = train_brick(
             network.to(device), sampler, train, lambda state: on_progress(replace(state, brick=brick)),
             constant=not data.span, must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self._folder.checkpoint(brick, attempt) if self._folder else None,
+            errors=ArrayErrors(sampler, self._arrays) if wants_columns(self._arrays) else None,
         )  # fmt: skip
-        error = mean_squared_error([round_to_stored(network)], Sampler(data, train, generator))
+        check, stored = _sampler(data, train, generator, seed, torch.device("cpu")), round_to_stored(network)
+        error = mean_squared_error([stored], check)
+        errors = ArrayErrors(check, self._arrays, CHECK_POINTS).mean_squared(stored) if wants_columns(self._arrays) else (error,)
         last = history.table()
-        history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]))
-        return self._finished(brick, network, reason, error, history)
+        of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self._arrays) else ()
+        history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)
+        return self._finished(brick, network, reason, error, errors, history)
 
-    def _start(self, data: FieldData, plan: BrickPlan, generator: torch.Generator) -> Network:
+    def _start(self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator) -> Network:
         """The network before the first step: fresh and placed, or the initial model's."""
         network = Network(plan.model, generator)
         if self._job.initial:
@@ -112,17 +134,32 @@ class BrickWorker:
             network.load_state_dict(saved.state_dict())
             return network
         with torch.no_grad():
-            network.transforms.copy_(start_transforms(data, plan.model, plan.train, generator))
+            start = scattered_start_transforms if isinstance(data, ScatteredData) else start_transforms
+            network.transforms.copy_(start(data, plan.model, plan.train, generator))
         return network
 
-    def _finished(self, brick: int, network: Network, reason: str, error: float, history: History) -> FinishedBrick:
+    def _finished(
+        self, brick: int, network: Network, reason: str, error: float, errors: tuple[float, ...], history: History
+    ) -> FinishedBrick:
         section = pack_section(network, self._masks[brick])
         entry = describe_brick(network, self.layout, brick, self._job.fitted_model)
         stored = StoredBrick.of_bytes(brick, entry, section)
-        finished = FinishedBrick(stored, reason, error, history.table())
+        finished = FinishedBrick(stored, reason, error, errors, history.table())
         if self._folder is None or reason == "stopped by user":
             return finished
         return self._folder.save(finished, section)
+
+
+def _sampler(data, train, generator: torch.Generator, seed: int, device: torch.device):
+    """What draws the batches of a training on a device."""
+    if isinstance(data, ScatteredData):
+        return ScatteredSampler(data, train, seed, device)
+    return DeviceSampler(data, train, seed, device) if stays_on_device(device, train) else Sampler(data, train, generator)
+
+
+def _extents(grid: Grid) -> tuple[float, ...]:
+    """Lengths of a lattice along x, y, z in the world; 0 on a flat axis."""
+    return tuple(abs(s) * (n - 1) for s, n in zip(grid.spacing, grid.dims))
 
 
 def train_side_by_side(

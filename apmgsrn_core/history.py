@@ -83,13 +83,15 @@ class History:
     Args:
         iterations: Steps planned.
         time_budget: Seconds; 0 = none.
+        arrays: Names of the arrays that have a column `psnr NAME` of their own.
 
     Attributes:
         loss: Mean squared error relative to the range, smoothed, as it was last read from the training.
     """
 
-    def __init__(self, iterations: int, time_budget: float = 0.0):
+    def __init__(self, iterations: int, time_budget: float = 0.0, arrays: tuple[str, ...] = ()):
         self._iterations = iterations
+        self._columns = (*COLUMNS, *(f"psnr {name}" for name in arrays))
         self._budget = time_budget
         self._start = time.perf_counter()
         self.loss = math.nan
@@ -112,17 +114,17 @@ class History:
         psnr = psnr_of(self.loss)
         return TrainingState(iteration, self._iterations, seconds, left, self.loss, psnr, learning_rate, fraction)
 
-    def add_row(self, iteration: int, loss: float, learning_rate: float) -> None:
-        """A row of the table; one iteration has one row, the last one given."""
+    def add_row(self, iteration: int, loss: float, learning_rate: float, of_arrays: tuple[float, ...] = ()) -> None:
+        """A row of the table; one iteration has one row, the last one given. `of_arrays`: the PSNR of each array."""
         if self._rows and self._rows[-1][0] == iteration:
             self._rows.pop()
-        self._rows.append((iteration, self.seconds, loss, psnr_of(loss), learning_rate))
+        self._rows.append((iteration, self.seconds, loss, psnr_of(loss), learning_rate, *of_arrays))
 
     def table(self) -> dict[str, np.ndarray]:
-        """The columns iteration, seconds, loss, psnr, learning_rate, equally long."""
-        columns = list(zip(*self._rows)) or [()] * len(COLUMNS)
-        kinds = (np.int64, *(np.float64,) * 4)
-        return {name: np.array(c, dtype=k) for name, c, k in zip(COLUMNS, columns, kinds)}
+        """The columns iteration, seconds, loss, psnr, learning_rate and those of the arrays, equally long."""
+        columns = list(zip(*self._rows)) or [()] * len(self._columns)
+        kinds = (np.int64, *(np.float64,) * (len(self._columns) - 1))
+        return {name: np.array(c, dtype=k) for name, c, k in zip(self._columns, columns, kinds)}
 
     def checkpoint(self) -> dict:
         """For a checkpoint: the table, and the time until now. (`state` is what a progress callback is given.)"""
@@ -132,10 +134,10 @@ class History:
         """Go on from a `checkpoint`, in its rows and its time."""
         self._start = time.perf_counter() - state["seconds"]
         self.loss = state["loss"]
-        self._rows = list(zip(*(state["rows"][name].tolist() for name in COLUMNS)))
+        self._rows = list(zip(*(state["rows"][name].tolist() for name in self._columns)))
 
 
 def merged_table(tables: list[tuple[int, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
     """The tables of (brick, table), one after the other, with a column `brick` more."""
-    columns = {name: np.concatenate([table[name] for _, table in tables]) for name in COLUMNS}
+    columns = {name: np.concatenate([table[name] for _, table in tables]) for name in tables[0][1]}
     return {**columns, "brick": np.concatenate([np.full(len(table["iteration"]), b, np.int64) for b, table in tables])}

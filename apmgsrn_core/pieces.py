@@ -65,7 +65,7 @@ class Pieces:
         """What another rank lacks and this one has, as one box; nothing for itself."""
         if wanted is None or other == self._communicator.rank or _inside(wanted, self._regions[other]):
             return []
-        part = _without(_common(wanted, mine), self._regions[other])
+        part = _without(common_region(wanted, mine), self._regions[other])
         return [self._cut(part)] if part.count else []
 
     def _assembled(self, wanted: Region, incoming: list[list[np.ndarray]]) -> np.ndarray | Exception:
@@ -73,7 +73,7 @@ class Pieces:
         there = np.zeros(wanted.shape_zyx, dtype=bool)
         rank = self._communicator.rank
         for other, piece in enumerate(self._regions):
-            common = _common(wanted, piece)
+            common = common_region(wanted, piece)
             part = common if other == rank else _without(common, self._regions[rank])
             if not part.count:
                 continue
@@ -95,7 +95,8 @@ def _slices(part: Region, first) -> tuple[slice, ...]:
     return tuple(slice(a - f, b - f) for a, b, f in zip(part.start, part.stop, first))[::-1]
 
 
-def _common(one: Region, other: Region) -> Region:
+def common_region(one: Region, other: Region) -> Region:
+    """The box that two boxes share; an empty one when they share none."""
     start = tuple(max(a, b) for a, b in zip(one.start, other.start))
     return Region(start, tuple(max(min(a, b), s) for a, b, s in zip(one.stop, other.stop, start)))
 
@@ -106,7 +107,7 @@ def _inside(part: Region, whole: Region) -> bool:
 
 def _without(part: Region, known: Region) -> Region:
     """The part less what is known, where the rest is a box: planes that two pieces share do not travel."""
-    common = _common(part, known)
+    common = common_region(part, known)
     if not part.count or not common.count:
         return part
     cut = [axis for axis in range(3) if (common.start[axis], common.stop[axis]) != (part.start[axis], part.stop[axis])]

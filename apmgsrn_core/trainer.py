@@ -100,9 +100,9 @@ def train_volume(
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)
     job = VolumeJob(
-        grid, layout, arrays, dtype, model, train, parameters, _initial_bytes(initial, communicator), time
+        grid, layout, arrays, dtype, model, train, parameters, initial_bytes(initial, communicator), time
     )
-    with _progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
+    with progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
         passes = volume_passes(
             job, communicator, devices, path=path, checkpoint_interval=checkpoint_interval, owners=owners, key=key,
             on_progress=report, on_warning=on_warning,
@@ -194,14 +194,14 @@ def _describe_values(values: Values, grid: Grid, region: Region | None, name: st
     return components, dtype.name, components * dtype.itemsize
 
 
-def _initial_bytes(initial: str | os.PathLike | bytes | None, communicator: Communicator) -> bytes:
+def initial_bytes(initial: str | os.PathLike | bytes | None, communicator: Communicator) -> bytes:
     """The bytes of the model to start from; b"" for none."""
     if initial is None or isinstance(initial, bytes):
         return initial or b""
     return communicator.together(lambda: read_model(initial))
 
 
-class _progress_bar:
+class progress_bar:
     """The caller's callback, or a tqdm bar on a terminal."""
 
     def __init__(self, on_progress: OnProgress | None):

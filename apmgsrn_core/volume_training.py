@@ -38,7 +38,9 @@ class TrainingResult:
         history: Columns iteration, seconds, loss, psnr, learning_rate, brick; of each brick one row after the other. A
             brick's last row has its loss and psnr as measured on the stored network at 65 536 of its values, the others are
             smoothed from the batches.
-        psnr: In dB over the data's range: of all bricks, from their last rows; blending at their faces is left out.
+        psnr: In dB over the data's range: of all bricks, from their last rows; blending at their faces is left out. Of several
+            arrays the mean of their errors relative to their ranges; of a transformed array that of the transformed values.
+        array_psnr: Of each array by name, in dB over its own range.
         stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data"; of many
             bricks all that occurred, with commas.
         warnings: Readable lines.
@@ -52,6 +54,7 @@ class TrainingResult:
 
     history: dict[str, np.ndarray]
     psnr: float
+    array_psnr: dict[str, float]
     stop_reason: str
     warnings: tuple[str, ...]
     seconds: float
@@ -154,13 +157,13 @@ def _result(
     key: str, path, folder: BrickFolder | None, devices: list,
 ) -> TrainingResult:  # fmt: skip
     """Write or pack the model and bring together what all ranks know of it."""
-    told = [(f.stored.brick, f.reason, f.error, f.history) for f in finished]
+    told = [(f.stored.brick, f.reason, f.error, f.history, f.errors) for f in finished]
     bricks = sorted((line for part in communicator.everywhere(told) for line in part), key=lambda line: line[0])
-    reasons = [reason for _, reason, _, _ in bricks]
+    reasons = [reason for _, reason, *_ in bricks]
     key = "" if "stopped by user" in reasons else key  # a partial result does not stand for its settings
     manifest = describe_model(
         job.grid, job.layout, survey.infos(job.arrays), (job.time,), job.fitted_model, job.train.resolved(job.grid), key,
-        job.mask if survey.masked else None,
+        job.mask if survey.masked or job.mask == "voxels" else None,
     )
     data = None
     if path is None:
@@ -170,13 +173,14 @@ def _result(
     else:
         write_model(path, manifest, [f.stored for f in finished], communicator)
         communicator.from_root(folder.remove)
-    counts = [job.layout.owned(brick).count for brick, _, _, _ in bricks]
-    error = sum(e * n for (_, _, e, _), n in zip(bricks, counts)) / sum(counts)
+    counts = [job.layout.owned(brick).count for brick, *_ in bricks]
+    error = sum(line[2] * n for line, n in zip(bricks, counts)) / sum(counts)
+    errors = [sum(line[4][a] * n for line, n in zip(bricks, counts)) / sum(counts) for a in range(len(job.arrays))]
     stopped = sorted(set(reasons) - {"constant data"}) or ["constant data"]
-    history = merged_table([(brick, table) for brick, _, _, table in bricks])
+    history = merged_table([(line[0], line[3]) for line in bricks])
     logger.info("trained %r: %s, %.2f dB", job.name, ", ".join(stopped), psnr_of(error))
     return TrainingResult(
-        history, psnr_of(error), ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
+        history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
         ",".join(map(str, devices)),
     )  # fmt: skip
 

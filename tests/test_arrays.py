@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apmgsrn_core import ArrayInfo, ArraySpec, ConfigError, DataError, Grid, ModelConfig, TrainConfig, train_volume
+from apmgsrn_core import ArrayInfo, ArraySpec, ConfigError, DataError, Grid, ModelConfig, TrainConfig, psnr, train_volume
 from apmgsrn_core.array_values import in_unit, normalised, slope_in_unit
 from apmgsrn_core.value_transform import ValueTransform, choose_transform
 
@@ -106,3 +106,15 @@ def test_small_values_of_many_decades_come_out_right():
     assert result.volume.arrays[0].transform.kind == "log"
     decades = np.abs(np.log10(result.volume.reconstruct().astype(np.float64) / values))
     assert np.median(decades) < 0.3
+
+
+def test_the_history_has_the_psnr_of_each_array():
+    values, specs = two_arrays()
+    result = train_volume(values, Grid((7, 8, 9)), arrays=specs, model=TINY, train=TrainConfig(iterations=300), bricks=(1, 2, 1))
+    for name, own in (("t", values[..., 0]), ("v", values[..., 1:])):
+        measured = result.array_psnr[name]
+        assert abs(measured - psnr(own, result.volume.reconstruct(field=name))) < 1.5
+        column = result.history[f"psnr {name}"]
+        assert len(column) == len(result.history["psnr"]) and column[-1] > column[0] + 3
+    alone = train_volume(values[..., 0], Grid((7, 8, 9)), model=TINY, train=TrainConfig(iterations=30))
+    assert [c for c in alone.history if c.startswith("psnr")] == ["psnr"] and alone.array_psnr == {"values": alone.psnr}

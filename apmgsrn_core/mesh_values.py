@@ -1,0 +1,135 @@
+"""What is trained of a mesh: values at scattered positions, and which voxels of the model's lattice the mesh covers.
+
+The lattice of such a model is no data of its own: it is the box that the network covers, cut into bricks as any other, and
+its voxels (the cells between its points) are the bits of the mask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from .array_spec import ArraySpec, columns_of
+from .brick_survey import BrickSummary, sampled_rows
+from .bricks import BrickLayout
+from .distributed import Communicator
+from .errors import DataError
+from .grid import Grid
+from .mask import pack_mask
+from .pieces import common_region
+from .region import Region
+
+
+@dataclass(frozen=True)
+class MeshValues:
+    """The samples of a region.
+
+    Attributes:
+        positions: (n, 3) float64, counting the points of the lattice of the whole domain.
+        values: (n, C) floating-point, the components of all arrays one after the other.
+        covered: bool [z, y, x], the voxels of the region that meet the mesh.
+    """
+
+    positions: np.ndarray
+    values: np.ndarray
+    covered: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays."""
+        return self.positions.nbytes + self.values.nbytes + self.covered.nbytes
+
+
+def survey_mesh_brick(
+    mesh: MeshValues, layout: BrickLayout, brick: int, arrays: tuple[ArraySpec, ...]
+) -> BrickSummary:
+    """Look at the samples of a brick; see `brick_survey.survey_brick`. Values that are missing are those not finite."""
+    ranges, details, missing = [], [], 0
+    for columns in columns_of(arrays):
+        part = mesh.values[:, columns]
+        finite = part[np.isfinite(part)]
+        missing += part.size - finite.size
+        ranges.append((float(finite.min()), float(finite.max())) if finite.size else (np.inf, -np.inf))
+        details.append(float(np.abs(finite - np.median(finite)).sum()) if finite.size else 0.0)
+    digest = hashlib.sha256()
+    for array in (mesh.positions, mesh.values, mesh.covered):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    rows = sampled_rows(len(mesh.values), layout.count)
+    mask = pack_mask(np.broadcast_to(mesh.covered, (len(arrays), *mesh.covered.shape)))
+    return BrickSummary(
+        tuple(ranges), missing, tuple(details), digest.hexdigest(), mesh.values[rows].astype(np.float64), mask
+    )
+
+
+class MeshPieces:
+    """The samples of all ranks, each those of its part of a mesh (collective).
+
+    Args:
+        positions: (n, 3) world positions.
+        values: (n, C) floating-point.
+        covered: bool [z, y, x] of the voxels of the whole lattice that meet this rank's part.
+        grid: The lattice.
+        communicator: The ranks.
+
+    Raises:
+        DataError: On all ranks, when shapes do not fit together on one.
+    """
+
+    def __init__(
+        self, positions: np.ndarray, values: np.ndarray, covered: np.ndarray, grid: Grid, communicator: Communicator
+    ):
+        self._communicator, self._grid = communicator, grid
+        communicator.together(lambda: _check(positions, values, covered, grid))
+        index = grid.world_to_index(positions)
+        self._positions = np.clip(index, 0, np.array(grid.dims) - 1)
+        self._values = values
+        self._covered = covered
+        if communicator.size > 1:
+            packed = np.bitwise_or.reduce(communicator.everywhere(np.packbits(covered)))
+            self._covered = np.unpackbits(packed, count=covered.size).astype(bool).reshape(covered.shape)
+
+    def owners(self, layout: BrickLayout) -> np.ndarray:
+        """The rank that trains each brick, (count,)."""
+        return layout.ranks(self._communicator.size)
+
+    def fetch(self, wanted: Region | None) -> MeshValues | Exception | None:
+        """The samples of a region that this rank wants, from all ranks (collective); None for None."""
+        regions = self._communicator.everywhere(wanted)
+        outgoing = [[] if region is None else self._inside(region) for region in regions]
+        incoming = self._communicator.exchange(outgoing)
+        if wanted is None:
+            return None
+        try:
+            positions, values = (np.concatenate(parts) for parts in zip(*(part for part in incoming if part)))
+            return MeshValues(positions, values, self._covered_in(wanted))
+        except MemoryError as error:  # told to all ranks by who asked
+            return error
+
+    def _inside(self, region: Region) -> list[np.ndarray]:
+        """Positions and values of this rank's samples in a region, its faces included."""
+        stop = np.array(region.stop) - 1
+        rows = ((self._positions >= region.start) & (self._positions <= stop)).all(axis=1)
+        return [self._positions[rows], self._values[rows]]
+
+    def _covered_in(self, region: Region) -> np.ndarray:
+        stop = tuple(max(b - 1, a + 1) for a, b in zip(region.start, region.stop))
+        box = common_region(Region(region.start, stop), Region((0, 0, 0), self._covered.shape[::-1]))
+        return self._covered[tuple(slice(a, b) for a, b in zip(box.start, box.stop))[::-1]]
+
+
+def voxel_dims(grid: Grid) -> tuple[int, int, int]:
+    """Cells between the points of a lattice along x, y, z; a flat axis has one."""
+    return tuple(max(n - 1, 1) for n in grid.dims)
+
+
+def _check(positions: np.ndarray, values: np.ndarray, covered: np.ndarray, grid: Grid) -> None:
+    """Raise DataError when the samples do not fit together or to the lattice."""
+    if positions.ndim != 2 or positions.shape[1] != 3 or values.ndim != 2 or len(values) != len(positions):
+        raise DataError(f"samples: expected positions (n, 3) and values (n, C), found {positions.shape} and {values.shape}")
+    if values.dtype.kind != "f":
+        raise DataError(f"samples: expected floating-point values, found {values.dtype}")
+    if covered.shape != voxel_dims(grid)[::-1] or covered.dtype != bool:
+        raise DataError(f"covered voxels: expected bool of shape {voxel_dims(grid)[::-1]}, found {covered.dtype} {covered.shape}")
