@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def refine(
     budget: int = 100_000,
     arrays: Sequence[str] | None = None,
     time: float | None = None,
+    between: bool = False,
     on_progress: Callable[[float], bool | None] | None = None,
 ) -> RefinementTree:
     """Refine a lattice over a volume where a field has detail.
@@ -46,7 +48,7 @@ def refine(
         field: Name of the array that decides; the first one when None.
         budget: Most leaves, masked ones included.
         arrays: Names of the arrays to give to the leaves; all of the volume when None.
-        time: The time step; as `sample_points` takes it.
+        time, between: As `sample_points` takes them.
         on_progress: Called with the share done; returning False stops with an ApmgsrnError.
 
     Returns:
@@ -65,7 +67,8 @@ def refine(
     for name in (field, *names):
         if name not in known:
             raise FieldError(f"array {name!r} is not in the model; it has {', '.join(known)}")
-    return _Growth(volume, field, names, int(budget), time, on_progress).tree()
+    sample = partial(volume.sample_points, time=time, between=between)
+    return _Growth(volume.grid, sample, field, names, int(budget), on_progress).tree()
 
 
 def root_borders(grid: Grid, budget: int) -> tuple[tuple[np.ndarray, ...], int]:
@@ -96,10 +99,9 @@ def root_borders(grid: Grid, budget: int) -> tuple[tuple[np.ndarray, ...], int]:
 class _Growth:
     """A tree that is growing; its nodes in the order in which they were made."""
 
-    def __init__(self, volume, field: str, names: list[str], budget: int, time: float | None, on_progress):
-        self._volume, self._field, self._names, self._budget = volume, field, names, budget
-        self._when = {} if time is None else {"time": time}
-        self._borders, self._deepest = root_borders(volume.grid, budget)
+    def __init__(self, grid: Grid, sample: Callable, field: str, names: list[str], budget: int, on_progress):
+        self._sample, self._field, self._names, self._budget = sample, field, names, budget
+        self._borders, self._deepest = root_borders(grid, budget)
         self._axes = extended_axes(self._borders)
         self._offsets = child_lattice(2, self._axes)
         counts = [max(len(border) - 1, 1) for border in self._borders]
@@ -198,7 +200,7 @@ class _Growth:
             step = max(MOST_POINTS // len(shares), 1)
             for part in (nodes[first : first + step] for first in range(0, len(nodes), step)):
                 points = world_positions(self._borders, level[part], position[part], shares)
-                values = self._volume.sample_points(points.reshape(-1, 3), name, **self._when)
+                values = self._sample(points.reshape(-1, 3), name)
                 found.append(_statistics(values.reshape(len(part), len(shares), -1)))
                 parts.append(part)
                 self._progress.add(len(part))

@@ -29,8 +29,8 @@ class Function:
         self.grid, self._fields, self.calls = grid, {"f": field, **others}, []
         self.arrays = tuple(SimpleNamespace(name=name) for name in self._fields)
 
-    def sample_points(self, points_xyz, field=None, time=None):
-        self.calls.append((len(points_xyz), field, time))
+    def sample_points(self, points_xyz, field=None, time=None, between=False):
+        self.calls.append((len(points_xyz), field, time, between))
         values = np.asarray(self._fields[field](points_xyz), dtype=np.float32)
         values[~self.grid.contains(points_xyz)] = np.nan
         return values
@@ -230,8 +230,8 @@ def test_one_array_decides_and_all_are_sampled():
 
 def test_the_time_reaches_the_volume():
     volume = Function(GRIDS["points"], ball(GRIDS["points"]), g=ball(GRIDS["points"]))
-    refine(volume, budget=100, time=2.5)
-    assert {(name, time) for _, name, time in volume.calls} == {("f", 2.5), ("g", 2.5)}
+    refine(volume, budget=100, time=2.5, between=True)
+    assert {call[1:] for call in volume.calls} == {("f", 2.5, True), ("g", 2.5, True)}
 
 
 def test_points_are_evaluated_in_bounded_batches(monkeypatch):
@@ -243,7 +243,7 @@ def test_points_are_evaluated_in_bounded_batches(monkeypatch):
     tree = refine(small, budget=2000)
     monkeypatch.undo()
     np.testing.assert_array_equal(tree.values["f"], refine(large, budget=2000).values["f"])
-    assert max(count for count, _, _ in small.calls) <= 1000 < max(count for count, _, _ in large.calls)
+    assert max(small.calls)[0] <= 1000 < max(large.calls)[0]
 
 
 def test_progress_rises_and_can_stop():

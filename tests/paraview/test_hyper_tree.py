@@ -36,7 +36,7 @@ class Waves:
     def __init__(self, grid, empty=None):
         self.grid, self.empty = grid, empty
 
-    def sample_points(self, points_xyz, field=None):
+    def sample_points(self, points_xyz, field=None, time=None, between=False):
         low, high = np.reshape(self.grid.bounds, (3, 2)).T
         where = (points_xyz - low) / np.where(high > low, high - low, 1.0)
         values = np.tanh(20 * (where.sum(axis=1) - 0.6)) if field == "f" else np.sin(5 * where)
@@ -50,7 +50,7 @@ class Ball(Waves):
 
     arrays = (SimpleNamespace(name="f"),)
 
-    def sample_points(self, points_xyz, field=None):
+    def sample_points(self, points_xyz, field=None, time=None, between=False):
         middle = np.mean(np.reshape(self.grid.bounds, (3, 2)), axis=1)
         return np.tanh((np.linalg.norm(points_xyz - middle, axis=1) - RADIUS) / 3).astype(np.float32)
 
