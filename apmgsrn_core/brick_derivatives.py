@@ -8,6 +8,10 @@ The outputs are a sum over bricks of weight times network, f = sum_b w_b f_b, so
 in the positions of `bricks.py`. A network's slopes jump where it has a kink: at the nodes of linearly interpolated grids and
 where a ReLU begins. There they are those of one side, as they are on the border of the domain; beyond it the outputs are
 constant and slopes 0. (Of cells this is the outer half of a border cell.)
+
+These are the derivatives of the model. Where a band reaches beyond the values that a brick was trained on, which by default
+it does (no ghosts, an overlap of 1), the brick's part in it is constant: between the values next to a face the slope across
+the face is then a poor one of the data (19 % off where it is 2 % off with one ghost, and on the values themselves 4 %).
 """
 
 from __future__ import annotations
