@@ -1,0 +1,110 @@
+"""The data sets inside of any data object: what a filter passes on, adds to, and counts with this rank."""
+
+from __future__ import annotations
+
+import numpy as np
+from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtkmodules.vtkCommonCore import vtkDataArray
+from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet, vtkDataSet, vtkDataSetAttributes
+
+GHOSTS = vtkDataSetAttributes.GhostArrayName()
+DUPLICATE = vtkDataSetAttributes.DUPLICATEPOINT  # the same number for cells
+HIDDEN = {
+    "point": vtkDataSetAttributes.HIDDENPOINT,
+    "cell": vtkDataSetAttributes.HIDDENCELL | vtkDataSetAttributes.REFINEDCELL,
+}
+
+
+def leaves_of(data) -> list:
+    """The data sets of a composite one, or the one itself; [] of None."""
+    if isinstance(data, vtkCompositeDataSet):
+        found = [iterator.GetCurrentDataObject() for iterator in _places(data)]
+    else:
+        found = [data]
+    return [leaf for leaf in found if isinstance(leaf, vtkDataSet)]
+
+
+def pass_on(source, target) -> list:
+    """Make `target` share all that `source` has, with leaves of its own.
+
+    Returns:
+        [(leaf of the source, leaf of the target)] of the data sets.
+    """
+    if not isinstance(source, vtkCompositeDataSet):
+        target.ShallowCopy(source)
+        return [(source, target)] if isinstance(source, vtkDataSet) else []
+    target.CopyStructure(source)
+    target.GetFieldData().ShallowCopy(source.GetFieldData())
+    pairs = []
+    for iterator in _places(source):
+        leaf = iterator.GetCurrentDataObject()
+        own = leaf.NewInstance()
+        own.ShallowCopy(leaf)
+        target.SetDataSet(iterator, own)
+        if isinstance(leaf, vtkDataSet):
+            pairs.append((leaf, own))
+    return pairs
+
+
+def _places(composite):
+    """An iterator at each of the leaves that are there."""
+    iterator = composite.NewIterator()
+    iterator.SkipEmptyNodesOn()
+    iterator.InitTraversal()
+    while not iterator.IsDoneWithTraversal():
+        yield iterator
+        iterator.GoToNextItem()
+
+
+def drop_arrays(leaf) -> None:
+    """Take the arrays of points and cells away, less the marks of ghosts."""
+    for side in (leaf.GetPointData(), leaf.GetCellData()):
+        marks = side.GetArray(GHOSTS)
+        side.Initialize()
+        if marks is not None:
+            side.AddArray(marks)
+
+
+def side_of(leaf, association: str):
+    """The attributes of the points or of the cells."""
+    return leaf.GetPointData() if association == "point" else leaf.GetCellData()
+
+
+def count_of(leaf, association: str) -> int:
+    """Points or cells."""
+    return leaf.GetNumberOfPoints() if association == "point" else leaf.GetNumberOfCells()
+
+
+def names_of(leaf, association: str) -> list[str]:
+    """Of all arrays of the points or of the cells, those without a name left out."""
+    side = side_of(leaf, association)
+    names = (side.GetArrayName(number) for number in range(side.GetNumberOfArrays()))
+    return [name for name in names if name]
+
+
+def numbers_of(array) -> np.ndarray:
+    """(n,) or (n, components): a view of an array's own memory where it has one, otherwise a copy."""
+    if not array.HasStandardMemoryLayout():
+        copy = vtkDataArray.CreateDataArray(array.GetDataType())
+        copy.DeepCopy(array)
+        array = copy
+    return vtk_to_numpy(array)
+
+
+def add_array(leaf, association: str, name: str, values: np.ndarray) -> None:
+    """Give a data set an array, (n,) or (n, components), without a copy; one of the same name goes."""
+    array = numpy_to_vtk(np.ascontiguousarray(values), deep=0)
+    array.SetName(name)
+    side_of(leaf, association).AddArray(array)
+
+
+def visible(leaf, association: str, duplicates: bool) -> np.ndarray:
+    """(n,) bool: which points or cells are not hidden (blanked, refined by a finer level of AMR).
+
+    Args:
+        duplicates: Whether those count which another rank has as its own.
+    """
+    marks = side_of(leaf, association).GetArray(GHOSTS)
+    if marks is None:
+        return np.ones(count_of(leaf, association), dtype=bool)
+    return (numbers_of(marks) & (HIDDEN[association] | (0 if duplicates else DUPLICATE))) == 0

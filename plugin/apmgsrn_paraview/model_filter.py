@@ -1,0 +1,124 @@
+"""What the filters that evaluate a model at places of their input have in common."""
+
+from __future__ import annotations
+
+from vtkmodules.vtkCommonDataModel import vtkDataObject
+from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
+
+from apmgsrn_core import list_devices
+
+from . import vtk_bridge
+from .data_leaves import leaves_of
+from .image_frame import ImageFrame
+from .model_input import ModelInput, find_model, named_model
+from .point_values import Stopped, Values, evaluate
+from .proxy import Proxy, setting
+
+DATA, MODEL = 0, 1  # input ports
+
+
+class ModelFilter(Proxy):
+    """Two inputs: any data set or composite one, and perhaps an output of a neural volume that names the model.
+
+    The model is that of FileName, otherwise of the port Model, otherwise of the input's own field data.
+    """
+
+    SetFileName = setting("file_name", "")
+    SetDevice = setting("device", "auto")
+    SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
+
+    def __init__(self, outputs: int):
+        super().__init__(inputs=2, outputs=outputs)
+        self.settings["arrays"] = ()
+        self.model = ModelInput()
+        self._done = self._all = 0
+
+    def AddArray(self, name: str) -> None:
+        self.settings["arrays"] += (name,)
+        self.Modified()
+
+    def ClearArrays(self) -> None:
+        if self.settings["arrays"]:
+            self.settings["arrays"] = ()
+            self.Modified()
+
+    def GetDevices(self) -> list:
+        return list_devices()
+
+    def GetArrayNames(self) -> list:
+        """Of the model, once it is known."""
+        return self.model.array_names
+
+    # -- the pipeline ----------------------------------------------------------------------
+
+    def FillInputPortInformation(self, port, info):
+        if port == MODEL:
+            info.Set(vtkAlgorithm.INPUT_REQUIRED_DATA_TYPE(), "vtkDataObject")
+            info.Set(vtkAlgorithm.INPUT_IS_OPTIONAL(), 1)
+            return 1
+        info.Remove(vtkAlgorithm.INPUT_REQUIRED_DATA_TYPE())
+        for kind in ("vtkDataSet", "vtkCompositeDataSet"):
+            info.Append(vtkAlgorithm.INPUT_REQUIRED_DATA_TYPE(), kind)
+        return 1
+
+    def RequestDataObject(self, request, inputs, outputs) -> int:
+        """The first output is of the input's own class."""
+        data = vtkDataObject.GetData(inputs[DATA], 0)
+        if type(vtkDataObject.GetData(outputs, 0)) is not type(data):
+            outputs.GetInformationObject(0).Set(vtkDataObject.DATA_OBJECT(), data.NewInstance())
+        return 1
+
+    def RequestUpdateExtent(self, request, inputs, outputs) -> int:
+        """Of the model only the name of its file is wanted: what is there already, or as little as can be."""
+        info = inputs[MODEL].GetInformationObject(0)
+        if info is None:
+            return 1
+        frame, there = ImageFrame.of_information(info), vtkDataObject.GetData(inputs[MODEL], 0)
+        if info.Has(Pipeline.WHOLE_EXTENT()) and not (there is not None and named_model(there)):
+            vtk_bridge.request(info, frame.corner)
+        else:
+            vtk_bridge.request_piece(info, frame.extent)
+        return 1
+
+    # -- the model -------------------------------------------------------------------------
+
+    def model_path(self, inputs) -> str:
+        """The model's file; "" when nothing names one. Raises ModelFileError."""
+        data = vtkDataObject.GetData(inputs[DATA], 0)
+        return find_model(self.settings["file_name"], self.connected_model(inputs), [data, *leaves_of(data)])
+
+    def connected_model(self, inputs):
+        """The data object at the port Model, or None."""
+        return vtkDataObject.GetData(inputs[MODEL], 0) if inputs[MODEL].GetNumberOfInformationObjects() else None
+
+    def open_volume(self, path: str):
+        """The model, ready to be sampled. Raises ModelFileError, DeviceError."""
+        return self.model.volume(path, self.settings["device"], self.settings["precision"])
+
+    def fail(self, error: Exception) -> None:
+        """What the user has stopped has not failed."""
+        if isinstance(error, Stopped):
+            self.status = "stopped by user"
+        else:
+            super().fail(error)
+
+    # -- evaluation ------------------------------------------------------------------------
+
+    def begin(self, text: str, places: int) -> None:
+        """Show progress from nothing to all of so many places."""
+        self.SetProgressText(text)
+        self._done, self._all = 0, max(places, 1)
+
+    def evaluate(self, positions, sample) -> Values:
+        """`point_values.evaluate` with the progress of the filter."""
+        return evaluate(positions, sample, self._on_part)
+
+    def _on_part(self, count: int) -> bool:
+        self._done += count
+        self.UpdateProgress(min(self._done / self._all, 1.0))
+        return not self.aborted()
+
+    def aborted(self) -> bool:
+        """Whether the user has stopped this run."""
+        return bool(self.CheckAbort())

@@ -1,0 +1,96 @@
+"""The model that a filter evaluates: which file it is, and what is kept open of it."""
+
+from __future__ import annotations
+
+import os
+
+from apmgsrn_core import FieldError, ModelFileError, read_header
+
+from .vtk_bridge import MODEL_FIELD
+
+
+class ModelInput:
+    """A model file that is read again when it changes, or when the device or the precision do."""
+
+    def __init__(self):
+        self._header = self._header_stamp = self._volume = self._volume_stamp = None
+
+    def header(self, path: str):
+        """What the file says about itself. Raises ModelFileError."""
+        stamp = _stamp(path)
+        if stamp != self._header_stamp:
+            self._header, self._header_stamp = read_header(path), stamp
+        return self._header
+
+    def volume(self, path: str, device: str, precision: str):
+        """The model, ready to be sampled. Raises ModelFileError, DeviceError."""
+        stamp = (*_stamp(path), device, precision)
+        if stamp != self._volume_stamp:
+            from apmgsrn_core import NeuralVolume
+
+            self._volume, self._volume_stamp = NeuralVolume.open(path, device, precision), stamp
+        return self._volume
+
+    @property
+    def array_names(self) -> list[str]:
+        """Of what was opened last; [] before."""
+        known = self._volume or self._header
+        return [array.name for array in known.arrays] if known is not None else []
+
+
+def _stamp(path: str) -> tuple:
+    """Changes whenever the file does."""
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise ModelFileError(f"model {path!r}: expected a model file, found: {error.strerror}") from None
+    return path, state.st_mtime_ns, state.st_size
+
+
+def find_model(file_name: str, model, data_sets: list) -> str:
+    """The file of the model, by precedence: the property, the output connected as Model, the data's own field data.
+
+    Args:
+        file_name: The property FileName; "": not set.
+        model: The data object at the port Model; None: nothing is connected.
+        data_sets: The input and its leaves.
+
+    Returns:
+        An absolute path; "" when nothing names a model.
+
+    Raises:
+        ModelFileError: What is connected as Model is no output of a neural volume.
+    """
+    if file_name:
+        return os.path.abspath(os.path.expanduser(file_name))
+    if model is not None:
+        if not (path := named_model(model)):
+            raise ModelFileError(
+                f"Model: expected an output of Train Neural Volume or Neural Volume, with the field data"
+                f" {MODEL_FIELD!r}, found {model.GetClassName()} without it"
+            )
+        return path
+    return next(filter(None, map(named_model, data_sets)), "")
+
+
+def named_model(data) -> str:
+    """The model file in the field data of a data object; "" when there is none."""
+    array = data.GetFieldData().GetAbstractArray(MODEL_FIELD) if data.GetFieldData() is not None else None
+    return array.GetValue(0) if array is not None and array.GetNumberOfValues() else ""
+
+
+def no_model() -> ModelFileError:
+    """What is told when nothing names a model."""
+    return ModelFileError(
+        "no model: expected a model file as FileName, an output of Train Neural Volume or Neural Volume as Model,"
+        f" or an input with the field data {MODEL_FIELD!r}, found none of them"
+    )
+
+
+def chosen_arrays(arrays, names: tuple) -> list:
+    """The arrays (ArrayInfo) of a model with some names, in the model's order; all without a name. Raises FieldError."""
+    known = [array.name for array in arrays]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise FieldError(f"Arrays: expected some of {', '.join(known)}, which the model has, found {', '.join(missing)}")
+    return [array for array in arrays if not names or array.name in names]

@@ -1,0 +1,103 @@
+"""The filter that evaluates a model at the points or cells of any data set."""
+
+from __future__ import annotations
+
+import numpy as np
+from vtkmodules.vtkCommonDataModel import vtkDataObject
+from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
+
+from apmgsrn_core import ApmgsrnError
+
+from . import vtk_bridge
+from .data_leaves import add_array, count_of, drop_arrays, pass_on, side_of
+from .model_filter import DATA, MODEL, ModelFilter
+from .model_input import no_model
+from .point_positions import positions_of
+from .point_sampler import MASKS, PointSampler
+from .proxy import setting
+
+
+class SampleNeuralVolume(ModelFilter):
+    """`SampleNeuralVolume`: the input with the model's arrays at its points or cell centres.
+
+    Each rank evaluates its own piece and talks to no other. On a failure the input is passed on as it is.
+    """
+
+    SetSampleAt = setting("sample_at", "point", ("point", "cell"))
+    SetPassInputArrays = setting("pass_input_arrays", True)
+    SetInterpolateTime = setting("interpolate_time", False)
+    SetComputeGradient = setting("compute_gradient", False)
+    SetComputeDivergence = setting("compute_divergence", False)
+    SetComputeVorticity = setting("compute_vorticity", False)
+    SetComputeQCriterion = setting("compute_q_criterion", False)
+
+    def __init__(self):
+        super().__init__(outputs=1)
+
+    def FillOutputPortInformation(self, port, info):
+        info.Set(vtkDataObject.DATA_TYPE_NAME(), "vtkDataObject")
+        return 1
+
+    def RequestInformation(self, request, inputs, outputs) -> int:
+        """A static input gets the times of the model."""
+        info = outputs.GetInformationObject(0)
+        info.Set(vtkAlgorithm.CAN_HANDLE_PIECE_REQUEST(), 1)
+        if not inputs[DATA].GetInformationObject(0).Has(Pipeline.TIME_STEPS()):
+            vtk_bridge.promise_times(info, self._model_times(inputs))
+        return 1
+
+    def _model_times(self, inputs) -> tuple:
+        """The times of the model as far as they are known before there is data."""
+        if self.settings["file_name"]:
+            try:
+                return self.model.header(self.model_path(inputs)).times
+            except ApmgsrnError:  # told when data is asked for
+                return ()
+        upstream = inputs[MODEL].GetInformationObject(0)
+        steps = upstream.Get(Pipeline.TIME_STEPS()) if upstream is not None else None
+        return tuple(steps or ())
+
+    def produce(self, request, inputs, outputs) -> None:
+        source = vtkDataObject.GetData(inputs[DATA], 0)
+        target = vtkDataObject.GetData(outputs, 0)
+        leaves = [own for _, own in pass_on(source, target)]
+        association = self.settings["sample_at"]
+        places = sum(count_of(leaf, association) for leaf in leaves)
+        path = self.model_path(inputs)
+        if not path:
+            if places or vtk_bridge.rank_and_size()[1] == 1:
+                raise no_model()
+            self.status = "nothing to sample"  # of several ranks one without a piece may lack the field data too
+            return
+        volume = self.open_volume(path)
+        sampler = PointSampler(volume, self.settings, self._time(source, request, outputs))
+        if not self.settings["pass_input_arrays"]:
+            for leaf in leaves:
+                drop_arrays(leaf)
+        names = sampler.names_beside(leaves)
+        self.begin("sampling the neural volume", places)
+        inside = sum(self._sample_leaf(leaf, sampler, names) for leaf in leaves)
+        if volume.times:
+            target.GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), sampler.time_of_values)
+        vtk_bridge.tag_model(target, path)
+        self.status = f"{inside} of {places} {association}s have values"
+
+    def _sample_leaf(self, leaf, sampler: PointSampler, names: dict) -> int:
+        """Add the arrays to a leaf; returns how many places have values."""
+        association = self.settings["sample_at"]
+        values = self.evaluate(positions_of(leaf, association), sampler)
+        mask = values.pop(MASKS[association])
+        for name, array in values.items():
+            add_array(leaf, association, names[name], array)
+        add_array(leaf, association, MASKS[association], mask)
+        side_of(leaf, association).SetActiveScalars(names[next(iter(values))])
+        return int(np.count_nonzero(mask))
+
+    def _time(self, data, request, outputs) -> float | None:
+        """That of the data; of static data the one that is asked for."""
+        time = vtk_bridge.data_time(data)
+        return vtk_bridge.requested_time(request, outputs) if time is None else time
+
+    def leave_empty(self, outputs) -> None:
+        pass_on(self.GetInputDataObject(DATA, 0), vtkDataObject.GetData(outputs, 0))
