@@ -23,8 +23,7 @@ from .brick_coordinates import contributions
 from .brick_networks import HeldNetwork
 from .brick_sampling import BrickSampler, summed
 from .bricks import BrickLayout
-from .errors import FieldError
-from .model import Network
+from .network_curvatures import check_curved, network_curvatures
 
 PIECE = 1 << 19  # points whose bricks are found together
 CURVATURE_POINTS = 1 << 9  # points whose second derivatives are found at a time
@@ -65,7 +64,7 @@ def slopes_at_points(
 def curvatures_at_points(
     sampler: BrickSampler, positions: np.ndarray, columns: slice
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some of the outputs, their first and their second derivatives, by automatic differentiation.
+    """Some of the outputs, their first and their second derivatives,.
 
     They are exact where the features have second derivatives and the decoder, piecewise linear, has no kink. Those of
     quadratic B-splines jump at the middle between two nodes, and those of the weights at the ends of a band.
@@ -84,7 +83,7 @@ def curvatures_at_points(
     check_curved(sampler.network(0))
 
     def read(held: HeldNetwork, points: torch.Tensor) -> torch.Tensor:
-        return _differentiated(held.network, points.clamp(-INNER, INNER), columns)
+        return network_curvatures(held.network, points.clamp(-INNER, INNER), columns)
 
     count = columns.stop - columns.start
     outputs = np.empty((len(positions), count), dtype=np.float32)
@@ -105,35 +104,9 @@ def curvatures_at_points(
     return outputs, slopes, curvatures
 
 
-def check_curved(network: Network) -> None:
-    """Raise FieldError unless the network has second derivatives."""
-    if any(entry.interpolation == "linear" for entry in network.table.entries):
-        raise FieldError(
-            "second derivatives: expected a model with 'quadratic' interpolation of the features, found 'linear', whose "
-            "slopes jump at every node of a feature grid and have no derivative there"
-        )
-
-
 def _split(found: np.ndarray, near: "_Contributions") -> tuple[np.ndarray, np.ndarray]:
     """(m, c, 4) of a kernel -> outputs (m, c) and d output / d position (m, c, 3) float64."""
     return found[:, :, 0], found[:, :, 1:] * near.scales[:, None, :]
-
-
-def _differentiated(network: Network, points: torch.Tensor, columns: slice) -> torch.Tensor:
-    """(m, 3) -> (m, c, 13): each of the outputs, 3 slopes and 9 second derivatives, in normalised coordinates."""
-
-    def gradient(sums: torch.Tensor) -> torch.Tensor:
-        if not sums.requires_grad:  # a constant
-            return torch.zeros_like(points)
-        return torch.autograd.grad(sums.sum(), points, create_graph=True, materialize_grads=True)[0]
-
-    points = points.detach().requires_grad_(True)
-    rows = []
-    with torch.enable_grad():
-        for output in network(points)[:, columns].unbind(1):
-            slopes = gradient(output)
-            rows.append(torch.cat([output[:, None], slopes, *map(gradient, slopes.unbind(1))], dim=1).detach())
-    return torch.stack(rows, dim=1)
 
 
 class _Contributions:

@@ -189,20 +189,25 @@ def _quadratic_taps(position: torch.Tensor, resolution: int, placed: bool):
     """[(node index, weight)] of the taps along one axis, each (g, n). Nodes that do not exist weigh nothing."""
     if resolution == 1:
         return [(torch.zeros_like(position, dtype=torch.long), torch.ones_like(position))]
+    centre, offset = nearest_nodes(position, resolution, placed)
+    weights = (0.5 * (0.5 - offset) ** 2, 0.75 - offset**2, 0.5 * (0.5 + offset) ** 2)
+    taps = []
+    for step, weight in zip((-1, 0, 1), weights):
+        index = centre + step
+        inside = (index >= 0) & (index < resolution) & (offset.detach().abs() <= 0.5001)
+        taps.append((index.clamp(0, resolution - 1), weight * inside))
+    return taps
+
+
+def nearest_nodes(position: torch.Tensor, resolution: int, placed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The middle one of three taps on an axis of several nodes, and a position's offset from it; above 1/2: no tap."""
     if placed:
         node = (position + 1) * (0.5 * (resolution - 1))
         centre = torch.round(node.detach()).clamp(-2, resolution + 1)
     else:
         node = (position.clamp(-1, 1) + 1) * (0.5 * (resolution - 2)) + 0.5
         centre = torch.round(node.detach()).clamp(1, resolution - 2)
-    offset = node - centre
-    weights = (0.5 * (0.5 - offset) ** 2, 0.75 - offset**2, 0.5 * (0.5 + offset) ** 2)
-    taps = []
-    for step, weight in zip((-1, 0, 1), weights):
-        index = centre.long() + step
-        inside = (index >= 0) & (index < resolution) & (offset.detach().abs() <= 0.5001)
-        taps.append((index.clamp(0, resolution - 1), weight * inside))
-    return taps
+    return centre.long(), node - centre
 
 
 def feature_density(transforms: torch.Tensor, local: torch.Tensor) -> torch.Tensor:

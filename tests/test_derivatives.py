@@ -17,6 +17,7 @@ from apmgsrn_core.brick_sampling import BrickSampler
 from apmgsrn_core.bricks import BrickLayout
 from apmgsrn_core.manifest import ArrayInfo
 from apmgsrn_core.model import Network
+from apmgsrn_core.network_curvatures import network_curvatures
 from apmgsrn_core.value_transform import ValueTransform
 from apmgsrn_core.volume_derivatives import first_derivatives, second_derivatives
 
@@ -140,6 +141,35 @@ def test_second_derivatives_are_differences_of_the_blended_networks(name):
     smooth &= differences(exact, positions, 2e-5)[1]
     assert smooth.mean() > 0.8
     assert_near(curvatures[smooth], expected[smooth], 2e-3)
+
+
+def automatic(network: Network, points: torch.Tensor) -> torch.Tensor:
+    """The readable twin of `network_curvatures`: automatic differentiation twice, (n, outputs, 13)."""
+    points = points.clone().requires_grad_(True)
+    rows = []
+    for output in network(points).unbind(1):
+        slopes = torch.autograd.grad(output.sum(), points, create_graph=True)[0]
+        bends = [torch.autograd.grad(s.sum(), points, retain_graph=True, materialize_grads=True)[0] for s in slopes.unbind(1)]
+        rows.append(torch.cat([output[:, None], slopes, *bends], dim=1).detach())
+    return torch.stack(rows, dim=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"number_of_grids": 0}, {"lattices": ()}, {"features_per_grid": 1, "hidden_layers": 0, "linear_skip": False},
+     {"grid_resolution": (4, 1, 3), "lattices": (LatticeConfig((3, 1, 4), 1), LatticeConfig((1, 5, 3), 3))},
+     {"grid_resolution": (1, 1, 2), "hidden_layers": 3}],
+    ids=str,
+)  # fmt: skip
+def test_curvatures_of_a_network_are_those_of_automatic_differentiation(change, seed):
+    network = make_network(seed, "quadratic", replace(CONFIG, **change)).double()
+    points = torch.rand(200, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.double) * 2 - 1
+    found, expected = network_curvatures(network, points, ALL), automatic(network, points)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert torch.equal(network_curvatures(network, points, LAST_TWO), found[:, LAST_TWO])
+    single = network_curvatures(network.float(), points.float(), ALL)
+    torch.testing.assert_close(single, expected.float(), rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_weights_have_derivatives():
