@@ -64,7 +64,7 @@ def slopes_at_points(
 def curvatures_at_points(
     sampler: BrickSampler, positions: np.ndarray, columns: slice
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some of the outputs, their first and their second derivatives,.
+    """Some of the outputs, their first and their second derivatives.
 
     They are exact where the features have second derivatives and the decoder, piecewise linear, has no kink. Those of
     quadratic B-splines jump at the middle between two nodes, and those of the weights at the ends of a band.

@@ -13,6 +13,7 @@ from .brick_derivatives import PIECE, curvatures_at_points, slopes_at_points
 from .brick_sampling import BrickSampler
 from .grid import Grid
 from .manifest import ArrayInfo
+from .network_curvatures import check_curved
 from .region_sampling import value_positions
 
 
@@ -53,6 +54,7 @@ def second_derivatives(
     Raises:
         FieldError: The model interpolates linearly: its slopes jump, and have no derivative.
     """
+    check_curved(sampler.network(0))  # also when no point is inside
     result = np.full((len(points_xyz), info.components, 3, 3), np.nan)
     for rows, positions, changes in _pieces(grid, points_xyz):
         outputs, slopes, curvatures = curvatures_at_points(sampler, positions, columns)

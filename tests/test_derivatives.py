@@ -221,6 +221,9 @@ def test_a_model_of_linear_features_has_no_second_derivatives():
     for layout in (LAYOUTS["one"], LAYOUTS["odd"]):
         with pytest.raises(FieldError, match="'quadratic'.*found 'linear'"):
             curvatures_at_points(make_sampler(layout, "linear"), random_positions(layout, 0), ALL)
+        info, nowhere = ArrayInfo("u", "point", 3, "float32", (0.0, 1.0)), np.full((1, 3), -9.0)
+        with pytest.raises(FieldError, match="'quadratic'.*found 'linear'"):
+            second_derivatives(make_sampler(layout, "linear"), Grid(layout.dims), nowhere, info, ALL)
     assert issubclass(FieldError, ApmgsrnError)
 
 
