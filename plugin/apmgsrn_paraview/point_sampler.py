@@ -52,9 +52,17 @@ class PointSampler:
                     values[self._name(array, text)] = _derived(text, jacobian).astype(np.float32)
             else:
                 values[array.name] = self._volume.sample_points(points, array.name, self._time, self._between)
-        found = [np.isfinite(v.reshape(len(points), -1)).all(axis=1) for v in values.values()]
+        found = [np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in values.values()]
         values[MASKS[self._association]] = np.logical_and.reduce(found).astype(np.uint8)
         return values
+
+    def derived_at(self, points: np.ndarray, array) -> Values:
+        """(n, 3) world coordinates -> {name: float32} of what is derived from one array; {} when nothing is."""
+        wanted = self._derived_of(array)
+        if not wanted:
+            return {}
+        _, jacobian = self._differentiated(points, array)
+        return {self._name(array, text): _derived(text, jacobian).astype(np.float32) for text in wanted}
 
     @property
     def time_of_values(self) -> float | None:
@@ -101,7 +109,7 @@ class PointSampler:
 def _derived(text: str, jacobian: np.ndarray) -> np.ndarray:
     """What a text of DERIVED stands for, (n,) or (n, numbers); a gradient has d/dx, d/dy, d/dz of each component."""
     if text == "Gradient":
-        return jacobian.reshape(len(jacobian), -1)
+        return jacobian.reshape(len(jacobian), 3 * jacobian.shape[1])
     return {"Divergence": core.divergence, "Vorticity": core.vorticity, "Q Criterion": core.q_criterion}[text](jacobian)
 
 

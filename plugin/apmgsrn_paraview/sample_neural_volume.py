@@ -78,8 +78,9 @@ class SampleNeuralVolume(ModelFilter):
         names = sampler.names_beside(leaves)
         self.begin("sampling the neural volume", places)
         inside = sum(self._sample_leaf(leaf, sampler, names) for leaf in leaves)
-        if volume.times:
-            target.GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), sampler.time_of_values)
+        time = vtk_bridge.data_time(source)
+        if (time := sampler.time_of_values if time is None else time) is not None:
+            target.GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), time)
         vtk_bridge.tag_model(target, path)
         self.status = f"{inside} of {places} {association}s have values"
 
