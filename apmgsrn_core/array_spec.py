@@ -16,7 +16,7 @@ class ArraySpec:
     """One array.
 
     Args:
-        name: Unique among the arrays of a model on the same association.
+        name: Unique among the arrays of a model.
         components: Of one value.
         dtype: Numpy's name of its own type.
         association: "point" or "cell".
@@ -47,10 +47,10 @@ def columns_of(arrays) -> list[slice]:
 
 
 def check_arrays(arrays: tuple[ArraySpec, ...]) -> None:
-    """Raise DataError when there is no array, or two of one name and association."""
+    """Raise DataError when there is no array, or two of one name: arrays of a model are asked for by name."""
     if not arrays:
         raise DataError("arrays: expected at least one, found none")
-    names = [(array.name, array.association) for array in arrays]
+    names = [array.name for array in arrays]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise DataError(f"arrays: expected each once, found the {twice[1]} array {twice[0]!r} twice")
+        raise DataError(f"arrays: expected names that differ, found {twice!r} twice")

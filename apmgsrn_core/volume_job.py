@@ -37,6 +37,7 @@ class VolumeJob:
         initial: Bytes of the model to start from; b"" for none.
         time: Stored.
         mask: What the bits of a mask stand for, see `mask.py`.
+        source_bytes: Of the arrays where they come from; 0: those of values on the whole grid.
     """
 
     grid: Grid
@@ -49,6 +50,7 @@ class VolumeJob:
     initial: bytes = b""
     time: float | None = None
     mask: str = "values"
+    source_bytes: int = 0
 
     def __post_init__(self):
         check_arrays(self.arrays)
@@ -66,7 +68,7 @@ class VolumeJob:
     @property
     def byte_count(self) -> int:
         """Of the arrays in their own types."""
-        return self.grid.region.count * sum(a.components * np.dtype(a.dtype).itemsize for a in self.arrays)
+        return self.source_bytes or self.grid.region.count * sum(a.components * np.dtype(a.dtype).itemsize for a in self.arrays)
 
     def key(self, content: str) -> str:
         """The training's key, from the content of the values (`Survey.content`)."""

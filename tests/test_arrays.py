@@ -57,7 +57,7 @@ def test_a_constant_array_among_others_is_exact():
     "change, message",
     [
         (lambda v, s: (v, s[:1]), "expected 1 components of 1 arrays, found 4"),
-        (lambda v, s: (v, (s[0], ArraySpec("t", 3))), "the point array 't' twice"),
+        (lambda v, s: (v, (s[0], ArraySpec("t", 3))), "found 't' twice"),
         (lambda v, s: (v, (s[0], ArraySpec("v", 3, association="cell"))), "array 'v': expected one on the points"),
         (lambda v, s: (v * np.array([np.nan, 1, 1, 1]), s), "array 't': expected finite values"),
     ],

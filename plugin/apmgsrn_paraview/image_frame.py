@@ -1,4 +1,4 @@
-"""Where an image lies, in VTK's terms and in the core's.
+"""Where an image or a rectilinear grid lies, in VTK's terms and in the core's.
 
 VTK's extents are inclusive point indices that need not start at 0, and an image's origin is the
 position of the index (0, 0, 0) even when the extent does not hold it. The core's regions are
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vtkmodules.vtkCommonDataModel import vtkDataObject
+import numpy as np
+from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkRectilinearGrid
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
@@ -21,15 +23,23 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 @dataclass(frozen=True)
 class ImageFrame:
-    """Where an image lies: its whole extent, and the mapping from index to world."""
+    """Where an image lies: its whole extent, and the mapping from index to world.
+
+    Of a rectilinear grid `axes` are the coordinates of the points of the extent along x, y, z; while they are not known,
+    as from a pipeline's promises, it counts as uniform.
+    """
 
     extent: tuple = EMPTY_EXTENT
     origin: tuple = (0.0, 0.0, 0.0)
     spacing: tuple = (1.0, 1.0, 1.0)
     direction: tuple = IDENTITY
+    axes: tuple | None = None
 
     @classmethod
     def of_image(cls, image) -> "ImageFrame":
+        if isinstance(image, vtkRectilinearGrid):
+            axes = (image.GetXCoordinates(), image.GetYCoordinates(), image.GetZCoordinates())
+            return cls(image.GetExtent(), axes=tuple(tuple(vtk_to_numpy(a).astype(float).tolist()) for a in axes))
         matrix = image.GetDirectionMatrix()
         direction = tuple(matrix.GetElement(i, j) for i in range(3) for j in range(3))
         return cls(image.GetExtent(), image.GetOrigin(), image.GetSpacing(), direction)
@@ -49,6 +59,8 @@ class ImageFrame:
         """The frame of a grid's points, or of the half-open range of them from start to stop."""
         start, stop = start or (0, 0, 0), stop or grid.dims
         extent = tuple(edge for a, b in zip(start, stop) for edge in (a, b - 1))
+        if grid.axes is not None:
+            return cls(extent, axes=tuple(axis[a:b] for axis, a, b in zip(grid.axes, start, stop)))
         return cls(extent, grid.origin, grid.spacing, sum(grid.direction, ()))
 
     @property
@@ -71,6 +83,8 @@ class ImageFrame:
     def grid(self, association: str) -> Grid:
         """The same lattice for the core, with its first point as origin."""
         self.check_not_empty()
+        if self.axes is not None:
+            return Grid.stretched(self.axes, association)
         rows = tuple(self.direction[i : i + 3] for i in (0, 3, 6))
         spacing = tuple(s or 1.0 if n == 1 else s for s, n in zip(self.spacing, self.dims))  # flat: any will do
         at_index_0 = Grid(self.dims, self.origin, spacing, rows, association)
@@ -86,12 +100,22 @@ class ImageFrame:
         info.Set(vtkAlgorithm.CAN_PRODUCE_SUB_EXTENT(), 1)
 
     def place(self, image, extent) -> None:
-        """Make `image` an empty one that covers `extent` of this frame."""
+        """Make `image`, of the kind that this frame is of, an empty one that covers `extent` of this frame."""
         image.Initialize()
+        if isinstance(image, vtkRectilinearGrid):
+            self._place_rectilinear(image, extent)
+            return
         image.SetOrigin(self.origin)
         image.SetSpacing(self.spacing)
         image.SetDirectionMatrix(self.direction)
         image.SetExtent(extent)
+
+    def _place_rectilinear(self, grid, extent) -> None:
+        grid.SetExtent(extent)
+        setters = (grid.SetXCoordinates, grid.SetYCoordinates, grid.SetZCoordinates)
+        for axis, (low, high, first, setter) in enumerate(zip(extent[::2], extent[1::2], self.extent[::2], setters)):
+            known = np.array(self.axes[axis] if self.axes is not None else ())
+            setter(numpy_to_vtk(known[low - first : high - first + 1], deep=1))
 
     def region(self, extent, association: str, first=None) -> Region:
         """The values of an extent of points; `first` is the point with value index 0 (default: ours)."""

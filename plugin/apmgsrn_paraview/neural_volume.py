@@ -1,58 +1,94 @@
-"""The source that opens a model file and fills whatever extent is asked for."""
+"""The source that opens a model file and fills whatever extent is asked for, or a tree of cells."""
 
 from __future__ import annotations
 
+import math
 import os
 
-import numpy as np
-from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData
+from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkHyperTreeGrid, vtkImageData, vtkRectilinearGrid
 
-from apmgsrn_core import ApmgsrnError, ConfigError, ModelFileError, list_devices, read_header
+import apmgsrn_core as core  # names that need torch are looked up when values are sampled
+from apmgsrn_core import ConfigError, ModelFileError, list_devices
 
 from . import vtk_bridge
+from .derived_arrays import add_derived
+from .hyper_tree import fill_hyper_tree_grid
 from .image_frame import ImageFrame
-from .proxy import Proxy, setting
+from .model_input import ModelInput, chosen_arrays
+from .point_values import Stopped
+from .proxy import Proxy, selection, setting
+from .volume_output import VolumeOutput
 
 
 class NeuralVolume(Proxy):
-    """`NeuralVolume` (in the menu) and `NeuralVolumeReader` (File > Open): a model file as image data.
+    """`NeuralVolume` (in the menu) and `NeuralVolumeReader` (File > Open): a model file as a lattice or a tree of cells.
 
-    Ranks sample their own extents and never talk to each other.
+    Ranks sample their own extents and never talk to each other; a tree is on rank 0.
     """
 
     SetFileName = setting("file_name", "")
+    AddArray, ClearArrays = selection("arrays")
+    SetOutputKind = setting("output_kind", "lattice", ("lattice", "adaptive"))
     SetScale = setting("scale", 1.0)
     SetDimensions = setting("dimensions", (0, 0, 0))
     SetUseRegionOfInterest = setting("use_region_of_interest", False)
     SetRegionOfInterest = setting("region_of_interest", (0.0, 1.0, 0.0, 1.0, 0.0, 1.0))
+    SetCellBudget = setting("cell_budget", 100_000)
     SetOutputType = setting("output_type", "float32", ("float32", "original"))
+    SetUseFillValue = setting("use_fill_value", False)
+    SetFillValue = setting("fill_value", 0.0)
+    SetInterpolateTime = setting("interpolate_time", False)
+    SetComputeGradient = setting("compute_gradient", False)
+    SetComputeDivergence = setting("compute_divergence", False)
+    SetComputeVorticity = setting("compute_vorticity", False)
+    SetComputeQCriterion = setting("compute_q_criterion", False)
     SetDevice = setting("device", "auto")
     SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
 
     def __init__(self):
         super().__init__(inputs=0, outputs=1)
-        self.frame, self._header, self._volume = ImageFrame(), None, None
-        self._header_stamp, self._volume_stamp = None, None
+        self.frame, self.model, self._header = ImageFrame(), ModelInput(), None
 
     def FillOutputPortInformation(self, port, info):
-        info.Set(vtkDataObject.DATA_TYPE_NAME(), "vtkImageData")
+        info.Set(vtkDataObject.DATA_TYPE_NAME(), "vtkDataObject")
         return 1
 
     def GetDevices(self) -> list:
         return list_devices()
 
+    def GetArrayNames(self) -> list:
+        """Of the model, once it is known."""
+        return self.model.array_names
+
     def GetModelInformation(self) -> str:
-        """What is in the file, in one line."""
+        """What is in the file, in a few lines."""
         if self._header is None:
             return ""
-        array = self._header.arrays[0]
         dims = " x ".join(map(str, self._header.grid.dims))
-        count = self._header.layout.count
+        count, times = self._header.layout.count, len(self._header.times)
         bricks = f" in {count} bricks" if count > 1 else ""
-        return (
-            f"{array.name}: {array.components} component(s) of {array.dtype} on the {array.association}s of"
-            f" {dims} points{bricks}, range {array.range[0]:g} to {array.range[1]:g}, {self._header.byte_count} bytes"
+        steps = f", {times} time steps" if times > 1 else ""
+        arrays = "; ".join(
+            f"{a.name}: {a.components} component(s) of {a.dtype} on the {a.association}s, range {a.range[0]:g} to {a.range[1]:g}"
+            + (f" ({a.transform.kind})" if a.transform.kind != "identity" else "")
+            for a in self._header.arrays
         )
+        return f"{arrays}; {dims} points{bricks}{steps}, {self._header.byte_count} bytes"
+
+    def RequestDataObject(self, request, inputs, outputs) -> int:
+        kind = self._output_class()
+        if type(vtkDataObject.GetData(outputs, 0)) is not kind:
+            outputs.GetInformationObject(0).Set(vtkDataObject.DATA_OBJECT(), kind())
+        return 1
+
+    def _output_class(self) -> type:
+        if self.settings["output_kind"] == "adaptive":
+            return vtkHyperTreeGrid
+        try:
+            stretched = self._read_header().grid.axes is not None
+        except Exception:  # RequestData meets it again and tells it
+            stretched = False
+        return vtkRectilinearGrid if stretched else vtkImageData
 
     def RequestInformation(self, request, inputs, outputs) -> int:
         """Announce extent, array and times from the header; a failure is told when data is asked for."""
@@ -61,36 +97,79 @@ class NeuralVolume(Proxy):
         try:
             header = self._read_header()
             self.frame = self._frame(header.grid)
-            array = header.arrays[0]
+            array = chosen_arrays(header.arrays, self.settings["arrays"])[0]
             vtk_bridge.promise_array(info, array.name, array.association, array.components, self._dtype(array))
             vtk_bridge.promise_times(info, header.times)
         except Exception:  # RequestData meets it again and tells it
-            self._header = self._header_stamp = None
+            self._header = None
             vtk_bridge.promise_times(info, ())
-        self.frame.promise(info)
+        if self.settings["output_kind"] == "adaptive":
+            vtk_bridge.promise_unstructured(info)
+        else:
+            self.frame.promise(info)
         return 1
 
     def produce(self, request, inputs, outputs) -> None:
-        header = self._read_header()
-        lattice = self._lattice(header.grid)
-        self.frame = self._frame(header.grid)
-        array = header.arrays[0]
-        extent = vtk_bridge.requested_extent(outputs)
-        image = vtkImageData.GetData(outputs, 0)
-        self.frame.place(image, extent)
-        region = self.frame.region(extent, array.association, first=(0, 0, 0))
-        values = self._sample(region, lattice)
-        if values is None:
-            self.status = "stopped by user"
+        self._read_header()
+        volume = self.model.volume(self._path(), self.settings["device"], self.settings["precision"])
+        output = vtkDataObject.GetData(outputs, 0)
+        time = vtk_bridge.requested_time(request, outputs)
+        fields = tuple(array.name for array in chosen_arrays(volume.arrays, self.settings["arrays"]))
+        self.SetProgressText("sampling the neural volume")
+        if isinstance(output, vtkHyperTreeGrid):
+            self._fill_tree(output, volume, fields, time)
+        else:
+            self._fill_lattice(output, volume, fields, time, vtk_bridge.requested_extent(outputs))
+        if volume.times:
+            output.GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), self._time_of_values(volume, time))
+        vtk_bridge.tag_model(output, self._path())
+
+    def _fill_lattice(self, image, volume, fields: tuple, time, extent: tuple) -> None:
+        lattice, settings = self._lattice(volume.grid), self.settings
+        self.frame = self._frame(volume.grid)
+        between, original = settings["interpolate_time"], settings["output_type"] == "original"
+        fill = settings["fill_value"] if settings["use_fill_value"] else math.nan
+        output = VolumeOutput(volume, lattice, self.frame, (0, 0, 0), fields, time, between, original, fill)
+        sampled = output.fill_extent(image, extent, self._on_progress)
+        add_derived(image, volume, settings, fields, time, self._on_progress)
+        self.status = f"{sampled} values sampled"
+
+    def _fill_tree(self, tree, volume, fields: tuple, time) -> None:
+        """The same tree on every rank would be there several times."""
+        if vtk_bridge.rank_and_size()[0] != 0:
+            tree.Initialize()
             return
-        vtk_bridge.fill_array(image, values, array.name, array.association)
-        vtk_bridge.tag_model(image, self._path())
-        if header.times:
-            image.GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), header.times[0])
-        self.status = f"{region.count} values sampled"
+        budget, between = self.settings["cell_budget"], self.settings["interpolate_time"]
+        found = core.refine(volume, fields[0], budget, fields, time, between, on_progress=self._on_progress)
+        fill_hyper_tree_grid(tree, found)
+        self.status = f"{len(found.leaves)} cells"
+
+    def _time_of_values(self, volume, time) -> float:
+        """The time that the values belong to: of a step, or any between two of them."""
+        step = volume.step_at(time)
+        if time is not None and self.settings["interpolate_time"]:
+            return min(max(time, volume.times[0]), volume.times[-1])
+        return volume.times[step]
+
+    def _on_progress(self, share: float) -> bool:
+        self.UpdateProgress(min(max(share, 0.0), 1.0))
+        if self.CheckAbort():
+            raise Stopped("stopped by user")
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """What the user has stopped has not failed."""
+        if isinstance(error, Stopped):
+            self.status = "stopped by user"
+        else:
+            super().fail(error)
 
     def leave_empty(self, outputs) -> None:
-        self.frame.place(vtkImageData.GetData(outputs, 0), vtk_bridge.requested_extent(outputs))
+        output = vtkDataObject.GetData(outputs, 0)
+        if isinstance(output, vtkHyperTreeGrid):
+            output.Initialize()
+        else:
+            self.frame.place(output, vtk_bridge.requested_extent(outputs))
 
     # -- the model -------------------------------------------------------------------------
 
@@ -99,52 +178,9 @@ class NeuralVolume(Proxy):
             raise ModelFileError("FileName: expected a model file (*.apmgsrn), found nothing")
         return os.path.abspath(os.path.expanduser(self.settings["file_name"]))
 
-    def _stamp(self) -> tuple:
-        """Changes whenever the file does."""
-        path = self._path()
-        try:
-            state = os.stat(path)
-        except OSError as error:
-            raise ModelFileError(f"FileName {path!r}: expected a model file, found: {error.strerror}") from None
-        return path, state.st_mtime_ns, state.st_size
-
     def _read_header(self):
-        stamp = self._stamp()
-        if stamp != self._header_stamp:
-            self._header, self._header_stamp = read_header(stamp[0]), stamp
+        self._header = self.model.header(self._path())
         return self._header
-
-    def _open_volume(self):
-        stamp = (*self._stamp(), self.settings["device"], self.settings["precision"])
-        if stamp != self._volume_stamp:
-            from apmgsrn_core import NeuralVolume as Volume
-
-            self._volume, self._volume_stamp = Volume.open(stamp[0], *stamp[-2:]), stamp
-        return self._volume
-
-    def _sample(self, region, lattice):
-        """The values of a region, or None when the user stopped it."""
-        stopped = []
-
-        def on_progress(fraction: float) -> bool:
-            self.UpdateProgress(min(max(fraction, 0.0), 1.0))
-            if self.CheckAbort():
-                stopped.append(True)
-            return not stopped
-
-        volume = self._open_volume()
-        if region.count == 0:
-            array = volume.arrays[0]
-            components = (array.components,) if array.components > 1 else ()
-            return np.zeros(region.shape_zyx + components, dtype=self._dtype(array))
-        self.SetProgressText("sampling the neural volume")
-        try:
-            kind = "original" if self._dtype(volume.arrays[0]) != "float32" else "float32"
-            return volume.sample_region(region, grid=lattice, dtype=kind, on_progress=on_progress)
-        except ApmgsrnError:
-            if not stopped:
-                raise
-            return None
 
     # -- the lattice -----------------------------------------------------------------------
 

@@ -34,6 +34,24 @@ def setting(field: str, default, words: tuple = ()):
     return set_value
 
 
+def selection(field: str):
+    """Make the Add and Clear methods of a property that is a list of names, kept under `field` as a tuple.
+
+    ParaView clears the list and adds each name when the property has changed.
+    """
+
+    def add(proxy, name: str) -> None:
+        proxy.settings[field] += (name,)
+        proxy.Modified()
+
+    def clear(proxy) -> None:
+        proxy.settings[field] = ()
+        proxy.Modified()
+
+    add.field, add.default = field, ()
+    return add, clear
+
+
 def _converted(values: tuple, default, words: tuple):
     """What the server manager sends, in the type of the default (an empty string arrives as None)."""
     if words:
@@ -55,7 +73,7 @@ class Proxy(VTKPythonAlgorithmBase):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(nInputPorts=inputs, nOutputPorts=outputs)
-        makers = [getattr(type(self), name) for name in dir(type(self)) if name.startswith("Set")]
+        makers = [getattr(type(self), name) for name in dir(type(self)) if name.startswith(("Set", "Add"))]
         self.settings = {maker.field: maker.default for maker in makers if hasattr(maker, "field")}
         self.status, self.last_error = "not run yet", ""
 

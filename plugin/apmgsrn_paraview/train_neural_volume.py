@@ -7,14 +7,20 @@ import time
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkTable
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
-from apmgsrn_core import Communicator, ModelFileError
+from apmgsrn_core import Communicator, DataError, ModelFileError
 
 from . import trained_model, vtk_bridge
+from .data_leaves import add_array, drop_arrays, pass_on
 from .image_frame import ImageFrame
+from .lattice_input import LATTICES
+from .point_positions import positions_of
+from .point_values import evaluate
 from .trained_model import Answer, Memory, TrainedModel
 from .training_run import TrainingRun
 from .training_settings import TrainingSettings
+from .volume_output import VolumeOutput
 
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()
@@ -45,51 +51,92 @@ class TrainNeuralVolume(TrainingSettings):
         return 1
 
     def FillOutputPortInformation(self, port, info):
-        info.Set(vtkDataObject.DATA_TYPE_NAME(), OUTPUTS[port].__name__)
+        info.Set(vtkDataObject.DATA_TYPE_NAME(), "vtkDataObject" if port == 0 else OUTPUTS[port].__name__)
         return 1
 
     def RequestDataObject(self, request, inputs, outputs) -> int:
-        """The reconstruction is of the input's own class (vtkImageData, vtkUniformGrid)."""
+        """The reconstruction is of the input's own class (vtkImageData, vtkUnstructuredGrid, ...)."""
         data = vtkDataObject.GetData(inputs[0], 0)
-        kinds = (type(data) if isinstance(data, vtkImageData) else vtkImageData, *OUTPUTS[1:])
+        kinds = (type(data) if data is not None else vtkImageData, *OUTPUTS[1:])
         for port, kind in enumerate(kinds):
             if type(vtkDataObject.GetData(outputs, port)) is not kind:
                 outputs.GetInformationObject(port).Set(vtkDataObject.DATA_OBJECT(), kind())
         return 1
 
     def RequestInformation(self, request, inputs, outputs) -> int:
-        self._input_frame = ImageFrame.of_information(inputs[0].GetInformationObject(0))
+        info = inputs[0].GetInformationObject(0)
+        self._input_frame = ImageFrame.of_information(info)
         self._frame = self._input_frame if self.settings["output_reconstruction"] else EMPTY
-        self._frame.promise(outputs.GetInformationObject(0))
+        if info.Has(Pipeline.WHOLE_EXTENT()):
+            self._frame.promise(outputs.GetInformationObject(0))
+        else:
+            vtk_bridge.promise_unstructured(outputs.GetInformationObject(0))
         for port in (1, 2):
             vtk_bridge.promise_unstructured(outputs.GetInformationObject(port))
         self.about_data = vtk_bridge.describe_array(self, vtkDataObject.GetData(inputs[0], 0), self._input_frame)
         return 1
 
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:
-        """Ask for a single cell; a training asks for what it needs."""
+        """Ask a lattice for a single cell, a training asks for what it needs; a mesh for this rank's part."""
         info = inputs[0].GetInformationObject(0)
-        vtk_bridge.request(info, ImageFrame.of_information(info).corner)
+        frame = ImageFrame.of_information(info)
+        if isinstance(vtkDataObject.GetData(inputs[0], 0), LATTICES):
+            vtk_bridge.request(info, frame.corner)
+        else:
+            vtk_bridge.request_piece(info, frame.extent)
         return 1
 
     def produce(self, request, inputs, outputs) -> None:
-        self._fill(self._answer(request, inputs, outputs), outputs)
-
-    def _fill(self, answer: Answer, outputs) -> None:
+        answer = self._answer(request, inputs, outputs)
         model, rank = answer.model, vtk_bridge.rank_and_size()[0]
-        self._frame = answer.frame if self.settings["output_reconstruction"] else EMPTY
         volume = self._open(model)
-        image, table, mesh = (kind.GetData(outputs, port) for port, kind in enumerate(OUTPUTS))
-        extent = vtk_bridge.requested_extent(outputs) if self._frame is not EMPTY else EMPTY.extent
-        self._frame.place(image, extent)
-        if self._frame is not EMPTY and self._frame.region(extent, answer.association).count:
-            values = self._reconstruct(volume, model, extent, answer.association)
-            vtk_bridge.fill_array(image, values, volume.arrays[0].name, answer.association)
+        image, table, mesh = (vtkDataObject.GetData(outputs, port) for port in range(3))
+        if not self.settings["output_reconstruction"]:
+            self._frame = EMPTY
+            self._place_nothing(image)
+        elif answer.of_mesh:
+            self._fill_mesh(image, volume, self._puller(inputs)(None))
+        else:
+            self._frame = answer.frame
+            self._fill_lattice(image, volume, vtk_bridge.requested_extent(outputs))
         vtk_bridge.fill_table(table, model.history, with_rows=rank == 0)
         vtk_bridge.fill_boxes(mesh, self._own_boxes(volume, model))
         for output in (image, table, mesh):
             vtk_bridge.tag_model(output, model.path)
         self.status = model.status
+
+    def _fill_lattice(self, image, volume, extent: tuple) -> None:
+        """The reconstruction of an extent; that of the last request is kept for the next port that asks."""
+        stamp = (volume, extent)
+        if self._values_stamp != stamp:
+            self.SetProgressText("reconstructing")
+            kept, frame = type(image)(), self._frame
+            fields = tuple(array.name for array in volume.arrays)
+            step = len(volume.times) - 1
+            time = volume.times[step] if step >= 0 else None
+            output = VolumeOutput(volume, volume.grid, frame, frame.extent[::2], fields, time)
+            output.fill_extent(kept, extent, lambda share: self.UpdateProgress(share) or True)
+            self._values, self._values_stamp = kept, stamp
+        image.ShallowCopy(self._values)
+
+    def _fill_mesh(self, mesh, volume, piece) -> None:
+        """The reconstruction on this rank's part of the input, at its points and the centres of its cells."""
+        self.SetProgressText("reconstructing")
+        if piece is None:
+            raise DataError("input: expected a mesh, found none")
+        time = volume.times[-1] if volume.times else None
+        for _, leaf in pass_on(piece, mesh):
+            drop_arrays(leaf)
+            for association in ("point", "cell"):
+                names = [array.name for array in volume.arrays if array.association == association]
+                if not names:
+                    continue
+                values = evaluate(
+                    positions_of(leaf, association),
+                    lambda points: {name: volume.sample_points(points, name, time) for name in names}, lambda count: True,
+                )  # fmt: skip
+                for name, array in values.items():
+                    add_array(leaf, association, name, array)
 
     def _own_boxes(self, volume, model: TrainedModel) -> list:
         """The feature grids of the bricks that this rank shows."""
@@ -100,10 +147,19 @@ class TrainNeuralVolume(TrainingSettings):
         return self._boxes
 
     def leave_empty(self, outputs) -> None:
-        extent = vtk_bridge.requested_extent(outputs) if self._frame is not EMPTY else EMPTY.extent
-        self._frame.place(vtkImageData.GetData(outputs, 0), extent)
+        image = vtkDataObject.GetData(outputs, 0)
+        if isinstance(image, LATTICES) and self._frame is not EMPTY:
+            self._frame.place(image, vtk_bridge.requested_extent(outputs))
+        else:
+            self._place_nothing(image)
         for port in (1, 2):
             OUTPUTS[port].GetData(outputs, port).Initialize()
+
+    def _place_nothing(self, data) -> None:
+        if isinstance(data, LATTICES):
+            EMPTY.place(data, EMPTY.extent)
+        else:
+            data.Initialize()
 
     def _open(self, model: TrainedModel):
         """The model as the file has it, ready to sample."""
@@ -116,15 +172,6 @@ class TrainNeuralVolume(TrainingSettings):
                 raise ModelFileError(f"ModelFile {model.path!r}: expected the model of this training, found another one")
             self._volume, self._volume_stamp = volume, stamp
         return self._volume
-
-    def _reconstruct(self, volume, model: TrainedModel, extent: tuple, association: str):
-        """The values of an extent; those of the last request are kept for the next port that asks."""
-        if self._values_stamp is None or self._values_stamp[0] is not volume or self._values_stamp[1] != extent:
-            self.SetProgressText("reconstructing")
-            region = self._frame.region(extent, association)
-            self._values = volume.sample_region(region, on_progress=lambda f: self.UpdateProgress(f) or True)
-            self._values_stamp = volume, extent
-        return self._values
 
     # -- one answer for one question -------------------------------------------------------
 
@@ -161,7 +208,7 @@ class TrainNeuralVolume(TrainingSettings):
             self._failure = attempt, error.with_traceback(None)
             raise
         self._failure = None
-        return Answer(model, run.frame, run.job.grid.association)
+        return Answer(model, run.frame, run.job.mask == "voxels")
 
     def _puller(self, inputs):
         """What asks the pipeline above for another extent and returns what it gives; None when it fails."""

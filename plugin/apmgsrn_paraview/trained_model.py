@@ -8,8 +8,6 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from apmgsrn_core import ModelFileError, check_writable, read_header, read_model, write_bytes
 
 HISTORY_COLUMNS = ("iteration", "seconds", "loss", "psnr", "learning_rate", "brick")
@@ -39,11 +37,11 @@ class TrainedModel:
 
 @dataclass
 class Answer:
-    """What all ranks agree on: the model, and where and on what its values lie."""
+    """What all ranks agree on: the model, where its values lie, and whether they are those of a mesh."""
 
     model: TrainedModel
     frame: object
-    association: str
+    of_mesh: bool
 
     @property
     def size(self) -> int:
@@ -71,15 +69,21 @@ def describe(result, job, target: str) -> TrainedModel:
     size = os.path.getsize(target) if result.model is None else len(result.model)
     data = result.to_bytes() if size < LARGE_BYTES or result.model is not None else b""
     steps = _last_of_bricks(result.history, "iteration")
-    bytes_of_data = job.grid.region.count * job.components * np.dtype(job.dtype).itemsize
     bricks = f"{job.layout.count} bricks, " if job.layout.count > 1 else ""
     model = TrainedModel(result.key, data, target, history=result.history)
     model.status = (
-        f"trained ({result.stop_reason}): {result.psnr:.2f} dB after {bricks}{steps} iterations"
-        f" and {result.seconds:.1f} s, {size} bytes, ratio {bytes_of_data / size:.1f}"
+        f"trained ({result.stop_reason}): {_quality(result)} after {bricks}{steps} iterations"
+        f" and {result.seconds:.1f} s, {size} bytes, ratio {job.byte_count / size:.1f}"
     )
     save(model, target)
     return model
+
+
+def _quality(result) -> str:
+    """The PSNR, of several arrays each with its name."""
+    if len(result.array_psnr) == 1:
+        return f"{next(iter(result.array_psnr.values())):.2f} dB"
+    return ", ".join(f"{name} {psnr:.2f} dB" for name, psnr in result.array_psnr.items())
 
 
 def _last_of_bricks(history: dict, column: str):

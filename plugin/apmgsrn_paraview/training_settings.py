@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from apmgsrn_core import PRESETS, BrickLayout, ConfigError, ModelConfig, TrainConfig, list_devices
 
-from .proxy import Proxy, setting
+from . import vtk_bridge
+from .array_choice import ArrayChoice
+from .proxy import Proxy, selection, setting
 
 MODEL, TRAIN = ModelConfig(), TrainConfig()
 ARCHITECTURE = (
@@ -49,7 +51,14 @@ class TrainingSettings(Proxy):
     SetCheckpointInterval = setting("checkpoint_interval", 60.0)
     SetReportProgress = setting("report_progress", 0.0)
     SetOutputReconstruction = setting("output_reconstruction", True)
+    SetSeveralArrays = setting("several_arrays", False)
+    SetValueTransform = setting("value_transform", "auto", ("auto", "identity", "log", "asinh"))
+    SetMeshDimensions = setting("mesh_dimensions", (0, 0, 0))
+    SetMeshSamples = setting("mesh_samples", 0)
     SetTimeSteps = setting("time_steps", "current", ("current",))
+
+    AddPointArray, ClearPointArrays = selection("point_arrays")
+    AddCellArray, ClearCellArrays = selection("cell_arrays")
 
     about_data = None  # `vtk_bridge.ArrayDescription` of the array, once it is known
 
@@ -61,6 +70,15 @@ class TrainingSettings(Proxy):
 
     def train_config(self) -> TrainConfig:
         return TrainConfig(**{field: self.settings[field] for field in TRAINING})
+
+    def array_choice(self) -> ArrayChoice:
+        """The arrays to train. Raises ConfigError when several are wanted and none is chosen."""
+        chosen = self.settings
+        several = [(n, "point") for n in chosen["point_arrays"]] + [(n, "cell") for n in chosen["cell_arrays"]]
+        if chosen["several_arrays"] and not several:
+            raise ConfigError("PointArrays, CellArrays: expected at least one array, found none chosen")
+        names = tuple(several) if chosen["several_arrays"] else ()
+        return ArrayChoice(*vtk_bridge.chosen_array(self), names, chosen["value_transform"])
 
     def model_path(self) -> str:
         """The absolute path of ModelFile; "" when the model has no name."""

@@ -22,6 +22,8 @@ from .image_frame import EMPTY_EXTENT, ImageFrame
 
 MODEL_FIELD = "apmgsrn_model"
 QUADS_OF_A_BOX = ((0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (2, 3, 7, 6), (1, 2, 6, 5), (0, 4, 7, 3))
+GHOSTS = vtkDataSetAttributes.GhostArrayName()
+HIDDEN = {"point": vtkDataSetAttributes.HIDDENPOINT, "cell": vtkDataSetAttributes.HIDDENCELL}
 CODES = {"point": vtkDataObject.FIELD_ASSOCIATION_POINTS, "cell": vtkDataObject.FIELD_ASSOCIATION_CELLS}
 
 
@@ -162,6 +164,11 @@ def describe_array(algorithm, image, frame: ImageFrame) -> ArrayDescription | No
     return ArrayDescription(components, math.prod(grid.value_dims) * components * array.GetDataTypeSize(), grid)
 
 
+def attributes(data, association: str):
+    """The point or the cell data of a data set."""
+    return data.GetPointData() if association == "point" else data.GetCellData()
+
+
 def numpy_type(array) -> np.dtype:
     """The numpy type of a VTK array's values."""
     return np.dtype(get_vtk_to_numpy_typemap()[array.GetDataType()])
@@ -187,9 +194,22 @@ def fill_array(image, values: np.ndarray, name: str, association: str) -> None:
     components = values.shape[3:]
     array = numpy_to_vtk(np.ascontiguousarray(values).reshape((-1, *components)), deep=0)
     array.SetName(name)
-    side = image.GetPointData() if association == "point" else image.GetCellData()
+    side = attributes(image, association)
     side.AddArray(array)
-    side.SetActiveScalars(name)
+    if components != (3,):
+        side.SetActiveScalars(name)
+    elif side.GetVectors() is None:
+        side.SetActiveVectors(name)
+
+
+def hide_missing(image, valid: np.ndarray, association: str) -> None:
+    """Hide the points or cells, [z, y, x], that have no value; ParaView then leaves them out. Nothing when all have one."""
+    if valid.all():
+        return
+    hidden = HIDDEN[association]
+    array = numpy_to_vtk(np.where(valid, 0, hidden).astype(np.uint8).ravel(), deep=1)
+    array.SetName(GHOSTS)
+    attributes(image, association).AddArray(array)
 
 
 def fill_table(table, columns: dict, with_rows: bool) -> None:

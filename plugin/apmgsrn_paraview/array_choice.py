@@ -1,0 +1,62 @@
+"""Which arrays of an input are trained, and what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from apmgsrn_core import ArraySpec, DataError, FieldError
+
+from . import vtk_bridge
+
+
+@dataclass(frozen=True)
+class ArrayChoice:
+    """What the user has chosen.
+
+    Args:
+        name, association: The one array, see `vtk_bridge.choose_array`.
+        several: The chosen arrays as (name, "point" or "cell"); (): the one.
+        transform: Of the values, for all arrays: "auto", "identity", "log" or "asinh".
+    """
+
+    name: str | None
+    association: str | None
+    several: tuple[tuple[str, str], ...] = ()
+    transform: str = "auto"
+
+    def of_data_set(self, data) -> list[tuple]:
+        """(vtkDataArray, name, association) of the chosen arrays. Raises FieldError when one is not there."""
+        if not self.several:
+            return [vtk_bridge.choose_array(data, self.name, self.association)]
+        return [vtk_bridge.choose_array(data, *chosen) for chosen in self.several]
+
+    def among(self, available: list) -> list[tuple[str, str]]:
+        """(name, association) of the chosen ones among those that a mesh has; FieldError when one is not there."""
+        names = [(array.name, array.association) for array in available]
+        wanted = self.several or [next((n for n in names if self._matches(*n)), (self.name, self.association))]
+        missing = next((w for w in wanted if w not in names), None)
+        if missing is not None:
+            listed = ", ".join(f"{side} {name!r}" for name, side in names) or "none"
+            raise FieldError(f"TargetArray: expected the {missing[1] or 'point or cell'} array {missing[0]!r}, found: {listed}")
+        return list(wanted)
+
+    def _matches(self, name: str, association: str) -> bool:
+        return self.name in (None, "", name) and self.association in (None, association)
+
+    def specs(self, arrays: list[tuple]) -> tuple[ArraySpec, ...]:
+        """Of (name, association, components, numpy type). Raises DataError for a type that is not numeric."""
+        for name, _, _, dtype in arrays:
+            if dtype.kind not in "iuf":
+                raise DataError(f"array {name!r}: expected an integer or floating-point type, found {dtype}")
+        return tuple(
+            ArraySpec(name, components, dtype.name, association, transform=self.transform)
+            for name, association, components, dtype in arrays
+        )
+
+
+def common_type(specs: tuple[ArraySpec, ...], holes: bool = False) -> np.dtype:
+    """The type that holds the values of all arrays, and NaN where there are holes."""
+    kinds = [np.dtype(spec.dtype) for spec in specs]
+    return np.result_type(*kinds, *([np.float32] if holes else []))

@@ -1,0 +1,130 @@
+"""Meshes as the input of a training: every rank draws samples of its part, and a lattice over all of it says where the mesh is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+import apmgsrn_core as core  # names that need torch are looked up when a training begins
+from apmgsrn_core import ArraySpec, DataError, Grid
+
+from . import vtk_bridge
+from .array_choice import ArrayChoice
+from .image_frame import ImageFrame
+from .mesh_arrays import mesh_arrays
+from .mesh_domain import mesh_bounds, mesh_mask, suggest_dims
+from .mesh_samples import sample_mesh
+
+MOST_POINTS = 4_000_000  # of the lattice, when its dims are chosen
+FEWEST_SAMPLES, MOST_SAMPLES = 1 << 18, 1 << 22  # of all ranks, when their number is chosen
+OVERSAMPLING = 16  # of the mesh's own values
+
+
+class MeshInput:
+    """The parts of a mesh on all ranks (collective).
+
+    Args:
+        data: This rank's part: any data set or composite data; empty or None where a rank has none.
+        choice: Of arrays.
+        dims: Points along x, y, z of the lattice; 0 chooses by the sizes of the cells.
+        samples: How many are drawn on all ranks together; 0 chooses.
+        seed: Of what is drawn.
+        communicator: Of the ranks.
+
+    Raises:
+        DataError, FieldError: On all ranks, what does not fit on the first of them.
+    """
+
+    mask = "voxels"
+    dtype = "float64"
+
+    def __init__(self, data, choice: ArrayChoice, dims: tuple, samples: int, seed: int, communicator):
+        self._communicator = communicator
+        mine = communicator.together(lambda: _looked_at(data, choice))
+        told = [look for look in communicator.everywhere(mine) if look is not None]
+        if not told:
+            raise DataError("input: expected a mesh with points or cells, found an empty one")
+        communicator.together(lambda: _check_same(mine, told[0]))
+        self.arrays: tuple[ArraySpec, ...] = told[0]["arrays"]
+        self.time = told[0]["time"]
+        self.grid = communicator.together(lambda: _lattice_over(told, dims))
+        self.frame = ImageFrame.of_grid(self.grid)
+        own = sum(look["values"] for look in told)
+        self.source_bytes = sum(look["bytes"] for look in told)
+        wanted = samples or min(max(OVERSAMPLING * own, FEWEST_SAMPLES), MOST_SAMPLES)
+        self._draw(data, mine, wanted / own, seed)
+
+    @property
+    def value_bytes(self) -> int:
+        """Of one value of all arrays."""
+        return 8 * sum(a.components for a in self.arrays)
+
+    def owners(self, layout) -> np.ndarray:
+        """The rank of each brick."""
+        return self._pieces.owners(layout)
+
+    def fetch(self, region):
+        """The samples of a region, what stands in their way as an exception, or None."""
+        return self._pieces.fetch(region)
+
+    def _draw(self, data, mine: dict | None, share: float, seed: int) -> None:
+        """This rank's samples, `share` of them for each of its own values."""
+        names = [(a.name, a.association) for a in self.arrays]
+
+        def drawn():
+            if mine is None:
+                voxels = tuple(max(n - 1, 1) for n in self.grid.dims)[::-1]
+                columns = sum(a.components for a in self.arrays)
+                return np.zeros((0, 3)), np.zeros((0, columns)), np.zeros(voxels, dtype=bool)
+            count = max(math.ceil(share * mine["values"]), 2)
+            found = sample_mesh(data, names, count, seed + self._communicator.rank)
+            return found.positions, found.values, mesh_mask(data, self.grid.bounds, self.grid.dims, names)
+
+        positions, values, covered = self._communicator.together(drawn)
+        self._pieces = core.MeshPieces(positions, values, covered, self.grid, self._communicator)
+
+
+def _looked_at(data, choice: ArrayChoice) -> dict | None:
+    """What a rank knows of its part; None when it has none."""
+    if data is None:
+        return None
+    available = mesh_arrays(data)
+    points, cells = data.GetNumberOfPoints(), data.GetNumberOfCells()
+    if not points:
+        return None
+    wanted = choice.among(available)
+    by_name = {(a.name, a.association): a for a in available}
+    chosen = [by_name[name] for name in wanted]
+    specs = choice.specs([(a.name, a.association, a.components, np.dtype(a.dtype)) for a in chosen])
+    counts = [points if a.association == "point" else cells for a in chosen]
+    bounds, dims = mesh_bounds(data), suggest_dims(data)
+    steps = [(b - a) / (n - 1) if n > 1 else math.inf for a, b, n in zip(bounds[::2], bounds[1::2], dims)]
+    return {
+        "arrays": specs, "time": vtk_bridge.data_time(data), "bounds": bounds, "steps": steps, "values": max(counts),
+        "bytes": sum(n * a.components * np.dtype(a.dtype).itemsize for n, a in zip(counts, specs)),
+    }  # fmt: skip
+
+
+def _check_same(mine: dict | None, first: dict) -> None:
+    """Raise DataError when the arrays of this rank are others than those of the first one."""
+    if mine is not None and mine["arrays"] != first["arrays"]:
+        told = ["; ".join(f"{a.association} {a.name!r} {a.components} x {a.dtype}" for a in look["arrays"]) for look in (first, mine)]
+        raise DataError(f"arrays: expected the same on all ranks, {told[0]}, found {told[1]}")
+
+
+def _lattice_over(told: list[dict], dims: tuple) -> Grid:
+    """The lattice over the bounds of all parts, as fine as the finest part asks for, or with the dims of the user."""
+    if min(dims) < 0:
+        raise DataError(f"MeshDimensions: expected three numbers >= 0, found {dims}")
+    bounds = np.array([look["bounds"] for look in told])
+    low, high = bounds[:, ::2].min(0), bounds[:, 1::2].max(0)
+    steps = np.array([look["steps"] for look in told]).min(0)
+    flat = ~np.isfinite(steps)
+    counts = np.where(flat, 1, np.ceil((high - low) / np.where(flat, 1.0, steps) - 1e-6) + 1)
+    many = counts.prod() / MOST_POINTS
+    if many > 1:
+        counts = np.where(flat, 1, np.maximum(np.floor(counts / many ** (1 / (~flat).sum())), 2))
+    chosen = [1 if f else max(int(d or n), 2) for d, n, f in zip(dims, counts.tolist(), flat)]
+    spacing = [1.0 if n == 1 else float(b - a) / (n - 1) for a, b, n in zip(low, high, chosen)]
+    return Grid(tuple(chosen), tuple(low.tolist()), tuple(spacing))
