@@ -51,17 +51,15 @@ class CellShape:
 
         Source: Stroud 1971, Approximate calculation of multiple integrals, chapter 2 (conical products).
         """
-        order = 1 if self.affine else int(self.exponents.max()) + 1 + (self.simplex > 0)
-        points, weights = np.polynomial.legendre.leggauss(order)
-        points, weights = (points + 1) / 2, weights / 2
-        grid = np.stack([a.ravel() for a in np.meshgrid(*[points] * self.dimension)] or [np.zeros(1)])[: self.dimension]
-        product = np.prod(np.meshgrid(*[weights] * self.dimension), axis=0).ravel() if self.dimension else np.ones(1)
+        if self.affine:
+            return self.centre[:, None], np.array([1 / math.factorial(self.simplex)])
+        points, weights = np.polynomial.legendre.leggauss(int(self.exponents.max()) + 1 + (self.simplex > 0))
+        grid = np.stack([a.ravel() for a in np.meshgrid(*[(points + 1) / 2] * self.dimension)])
+        product = np.prod(np.meshgrid(*[weights / 2] * self.dimension), axis=0).ravel()
         for axis in range(1, self.simplex):
             left = 1 - grid[:axis].sum(axis=0)
             grid[axis] *= left
             product = product * left
-        if self.affine:
-            product = np.array([1 / math.factorial(self.simplex)])
         return grid, product
 
     def weights(self, p: np.ndarray) -> np.ndarray:
@@ -70,13 +68,13 @@ class CellShape:
 
     def slopes(self, p: np.ndarray) -> np.ndarray:
         """p (d, n) -> (k, d, n) derivatives of the weights."""
-        found = []
+        found = np.empty((*self.nodes.shape, p.shape[1]))
         for axis in range(self.dimension):
             lower = self.exponents.copy()
             lower[:, axis] = np.maximum(lower[:, axis] - 1, 0)
             factors = self.exponents[:, axis, None] * self._coefficients
-            found.append(np.einsum("jk,jn->kn", factors, _monomials(lower, p)))
-        return np.stack(found, axis=1)
+            found[:, axis] = np.einsum("jk,jn->kn", factors, _monomials(lower, p))
+        return found
 
     def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
         """(d, count) parametric coordinates, uniform in the parametric cell."""
@@ -88,6 +86,9 @@ class CellShape:
     def lattice(self, intervals, most: int = 16_384) -> Iterator[np.ndarray]:
         """(d, up to `most`) parametric coordinates that fill the cell: the middles of so many intervals along each axis,
         on the axes of a simplex their ends."""
+        if not self.dimension:
+            yield np.zeros((0, 1))
+            return
         first = [0.0 if axis < self.simplex else 0.5 for axis in range(self.dimension)]
         counts = [int(n) + (axis < self.simplex) for axis, n in enumerate(intervals)]
         for start in range(0, math.prod(counts), most):
@@ -108,7 +109,8 @@ class CellShape:
 
 
 def cell_sizes(shape: CellShape, corners: np.ndarray) -> np.ndarray:
-    """Volume, area or length of cells: corners (k, 3, n) -> (n,), in the unit of length to the power of the dimension."""
+    """Volume, area or length of cells (not vertices): corners (k, 3, n) -> (n,), in the unit of length to the power of
+    the dimension."""
     p, weights = shape.quadrature
     return np.einsum("q,qn->n", weights, _stretch(shape.tangents(p, corners)))
 
@@ -137,8 +139,6 @@ def draw_in_cells(shape: CellShape, corners: np.ndarray, random: np.random.Gener
 def _stretch(tangents: np.ndarray) -> np.ndarray:
     """World volume (area, length) per parametric volume: tangents (..., d, 3, n) -> (..., n)."""
     dimension = tangents.shape[-3]
-    if dimension == 0:
-        return np.ones(tangents.shape[:-3] + tangents.shape[-1:])
     t = np.moveaxis(tangents, (-3, -2), (0, 1))
     normal = _cross(t[0], t[1]) if dimension > 1 else t[0]
     return np.abs(np.einsum("x...,x...->...", normal, t[2])) if dimension == 3 else np.sqrt((normal**2).sum(axis=0))

@@ -122,7 +122,7 @@ def point_positions(data) -> Callable:
         points = data.GetPoints()
         known = vtk_to_numpy(points.GetData()) if points is not None else np.zeros((0, 3))
         return lambda ids: known[ids].astype(np.float64)
-    nx, ny, _ = data.GetDimensions()
+    nx, ny, _ = _dims(data)
     if isinstance(data, vtk.vtkRectilinearGrid):
         axes = [vtk_to_numpy(a) for a in (data.GetXCoordinates(), data.GetYCoordinates(), data.GetZCoordinates())]
         return lambda ids: np.stack(
@@ -135,6 +135,12 @@ def point_positions(data) -> Callable:
     )
 
 
+def _dims(data) -> tuple:
+    """Points of a lattice along its three axes."""
+    extent = data.GetExtent()
+    return tuple(b - a + 1 for a, b in zip(extent[::2], extent[1::2]))
+
+
 def _index(ids: np.ndarray, nx: int, ny: int) -> tuple:
     """Ids of a lattice with nx * ny in a layer -> (i, j, k)."""
     rows, i = np.divmod(ids, nx)
@@ -143,7 +149,7 @@ def _index(ids: np.ndarray, nx: int, ny: int) -> tuple:
 
 
 def _lattice_group(data, cells: np.ndarray) -> CellGroup:
-    dims = data.GetDimensions()
+    dims = _dims(data)
     steps = [step for step, n in zip((1, dims[0], dims[0] * dims[1]), dims) if n > 1]
     kind = (vtk.VTK_VERTEX, vtk.VTK_LINE, vtk.VTK_QUAD, vtk.VTK_HEXAHEDRON)[len(steps)]
     shape = CELL_TYPES[kind][0]
@@ -212,7 +218,6 @@ def _cut(data, cells: np.ndarray) -> list[CellGroup]:
     extract.SetInputData(copy)
     extract.SetInputArrayToProcess(0, 0, 0, vtk.vtkDataObject.FIELD_ASSOCIATION_CELLS, "chosen")
     extract.SetLowerThreshold(1)
-    extract.SetThresholdFunction(extract.THRESHOLD_UPPER)
     cut = vtkDataSetTriangleFilter()
     cut.SetInputConnection(extract.GetOutputPort())
     cut.Update()

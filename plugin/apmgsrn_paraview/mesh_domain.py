@@ -160,7 +160,7 @@ def _mark_cells(mask, voxels, mesh: MeshCells, group: CellGroup, low: np.ndarray
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
         kind = STEPS[list(np.unravel_index(codes[rows[0]], [len(STEPS)] * shape.dimension))]
         if np.prod(kind, dtype=np.float64) > OVERSIZE * len(mask):
-            raise DataError(f"mask: expected bounds about as large as the mesh, found cells of {kind / 2} voxels")
+            raise DataError(f"mask: expected bounds about as large as the mesh, found cells of {kind.tolist()} places")
         for p in (shape.nodes.T, *shape.lattice(kind)):
             p = shape.centre[:, None] + (1 - PULL) * (p - shape.centre[:, None])
             weights = shape.weights(p).T.copy()
@@ -173,13 +173,16 @@ def _mark_cells(mask, voxels, mesh: MeshCells, group: CellGroup, low: np.ndarray
 
 
 def _intervals(shape: CellShape, corners: np.ndarray) -> np.ndarray:
-    """How finely cells are filled so that positions are half a voxel apart: corners (k, 3, n) in voxels -> (n,) codes of
-    the entries of STEPS along the parametric axes."""
+    """How finely cells are filled so that positions are half a voxel apart, on surfaces and lines a quarter: corners
+    (k, 3, n) in voxels -> (n,) codes of the entries of STEPS along the parametric axes."""
+    if not shape.dimension:
+        return np.zeros(corners.shape[2], dtype=np.int16)
     tangents = shape.tangents(shape.nodes.T, corners)
     reach = np.abs(tangents).sum(axis=2).max(axis=0)
     if shape.simplex:
         reach[: shape.simplex] = reach[: shape.simplex].max(axis=0)
-    entries = np.minimum(np.searchsorted(STEPS, 2 * reach * (1 - 1e-9)), len(STEPS) - 1)
+    dense = 2 if shape.dimension == 3 else 4
+    entries = np.minimum(np.searchsorted(STEPS, dense * reach * (1 - 1e-9)), len(STEPS) - 1)
     code = np.zeros(corners.shape[2], dtype=np.int16)
     for entry in entries:
         code = code * np.int16(len(STEPS)) + entry.astype(np.int16)
@@ -189,5 +192,5 @@ def _intervals(shape: CellShape, corners: np.ndarray) -> np.ndarray:
 def _mark(mask: np.ndarray, voxels: tuple, index: np.ndarray) -> None:
     """Set the voxels that hold these positions, (3, ...) in voxels; those outside of the lattice are in none."""
     inside = [(i >= -1e-6) & (i <= n + 1e-6) for i, n in zip(index, voxels)]
-    x, y, z = (np.clip(i.astype(np.int32), 0, n - 1) for i, n in zip(index, voxels))
+    x, y, z = (np.clip(i, 0, n - 1).astype(np.int32) for i, n in zip(index, voxels))
     mask[(x + voxels[0] * (y + voxels[1] * z.astype(np.int64)))[inside[0] & inside[1] & inside[2]]] = True
