@@ -47,6 +47,7 @@ _HOME_OF = {
     "divergence": "field_derivatives",
     "q_criterion": "field_derivatives",
     "vorticity": "field_derivatives",
+    "held_by_lower": "shared_points",
     "devices_of_rank": "device",
     "choose_layout": "trainer",
     "drive_passes": "volume_training",
@@ -64,6 +65,7 @@ _HOME_OF = {
     "TrainingResult": "volume_training",
     "TrainingState": "history",
     "train_samples": "mesh_training",
+    "train_series": "series_training",
     "train_volume": "trainer",
     "MeshPieces": "mesh_values",
 }
@@ -75,7 +77,7 @@ def __getattr__(name: str):
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'apmgsrn_core' has no attribute {name!r}")
-    if home in ("volume", "trainer", "mesh_training", "mesh_values", "volume_job", "volume_training"):
+    if home in ("volume", "trainer", "mesh_training", "mesh_values", "series_training", "volume_job", "volume_training"):
         from .device import require_torch
 
         require_torch()

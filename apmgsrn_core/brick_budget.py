@@ -20,7 +20,7 @@ CONSTANT = ModelConfig(1, 1, (2, 2, 2), hidden_layers=0, bias=True, storage="flo
 
 
 def brick_models(
-    survey: Survey, layout: BrickLayout, grid: Grid, model: ModelConfig, parameters: int
+    survey: Survey, layout: BrickLayout, grid: Grid, model: ModelConfig, parameters: int, constant: bool = True
 ) -> tuple[ModelConfig, ...]:
     """The network of each brick.
 
@@ -29,11 +29,12 @@ def brick_models(
         layout, grid: The bricks, and the lattice of the data.
         model: What a brick has on the average; with `output_components` set.
         parameters: Of all bricks together; 0: those of `model` for each brick that is not constant.
+        constant: Whether a constant brick gets `CONSTANT`, which can hold nothing else; otherwise the least share.
 
     Returns:
         One config for each brick, fitted to its values; of a constant brick `CONSTANT`.
     """
-    needing = [b for b, summary in enumerate(survey.bricks) if not summary.constant]
+    needing = [b for b, summary in enumerate(survey.bricks) if not (summary.constant and constant)]
     total = parameters or len(needing) * model.parameter_count(model.output_components)
     shares = dict(zip(needing, share_out(total, [survey.details[b] for b in needing])))
     if layout.count == 1:

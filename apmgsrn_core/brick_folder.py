@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,7 @@ class BrickFolder:
         stored = finished.stored
         head = {
             "key": self._key, "entry": stored.entry, "length": stored.length, "sha256": stored.sha256,
+            "time": stored.time, "coder": stored.coder,
             "reason": finished.reason, "error": finished.error, "errors": list(finished.errors),
             "history": {name: column.tolist() for name, column in finished.history.items()},
         }  # fmt: skip
@@ -104,7 +105,7 @@ class BrickFolder:
         write_bytes(path, json.dumps(head).encode() + b"\n" + section)
         self.checkpoint(stored.brick).remove()
         return FinishedBrick(
-            StoredBrick(stored.brick, stored.entry, stored.length, stored.sha256, _reader(path, stored.length)),
+            replace(stored, read=_reader(path, stored.length)),
             finished.reason, finished.error, finished.errors, finished.history,
         )  # fmt: skip
 
@@ -120,7 +121,9 @@ class BrickFolder:
             history = {name: np.array(column) for name, column in head["history"].items()}
             if not set(COLUMNS) <= set(history):
                 raise ValueError(f"expected a history with {', '.join(COLUMNS)}, found {', '.join(history)}")
-            stored = StoredBrick(brick, head["entry"], head["length"], head["sha256"], _reader(path, head["length"]))
+            stored = StoredBrick(
+                brick, head["entry"], head["length"], head["sha256"], _reader(path, head["length"]), head["time"], head["coder"]
+            )
             errors = tuple(float(error) for error in head["errors"])
             return FinishedBrick(stored, head["reason"], float(head["error"]), errors, history)
         except FileNotFoundError:

@@ -51,7 +51,7 @@ class BrickWorker:
 
     def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
         self._job, self._plans, self._folder = job, plans, folder
-        self._arrays = survey.infos(job.arrays)
+        self._arrays = job.infos(survey)
         self._masks = [summary.mask for summary in survey.bricks]
         self.layout = job.layout
 
@@ -127,8 +127,12 @@ class BrickWorker:
         return self._finished(brick, network, reason, error, errors, history)
 
     def _start(self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator) -> Network:
-        """The network before the first step: fresh and placed, or the initial model's."""
+        """The network before the first step: fresh and placed, the initial model's, or that of the time step before."""
         network = Network(plan.model, generator)
+        if self._job.base is not None:
+            before = read_network(self._job.base, plan.brick, self._job.components, self._job.step - 1)
+            network.load_state_dict(before.state_dict())
+            return network
         if self._job.initial:
             saved = read_network(ModelFile(self._job.initial, "initial model"), plan.brick, self._job.components)
             network.load_state_dict(saved.state_dict())
@@ -143,7 +147,7 @@ class BrickWorker:
     ) -> FinishedBrick:
         section = pack_section(network, self._masks[brick])
         entry = describe_brick(network, self.layout, brick, self._job.fitted_model)
-        stored = StoredBrick.of_bytes(brick, entry, section)
+        stored = StoredBrick.of_bytes(brick, entry, section, self._job.step)
         finished = FinishedBrick(stored, reason, error, errors, history.table())
         if self._folder is None or reason == "stopped by user":
             return finished

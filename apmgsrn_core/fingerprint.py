@@ -40,6 +40,7 @@ def training_key(
     initial: str | os.PathLike | bytes | None = None,
     layout: BrickLayout | None = None,
     parameters: int = 0,
+    before: str = "",
 ) -> str:
     """Hash of everything that decides what a training gives.
 
@@ -48,6 +49,7 @@ def training_key(
         arrays: What is trained.
         grid, model, train, time, initial, parameters: As given to `train_volume`.
         layout: The bricks; None: one.
+        before: Of a time series, the key of the step before; "first" of the first one.
 
     Returns:
         64 hexadecimal digits.
@@ -74,4 +76,6 @@ def training_key(
         parts["layout"] = layout.to_dict()
     if parameters:
         parts["parameters"] = parameters
+    if before:
+        parts["before"] = before
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -139,5 +139,7 @@ class History:
 
 def merged_table(tables: list[tuple[int, dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
     """The tables of (brick, table), one after the other, with a column `brick` more."""
+    if not tables:
+        return dict.fromkeys((*COLUMNS, "brick"), np.zeros(0))
     columns = {name: np.concatenate([table[name] for _, table in tables]) for name in tables[0][1]}
     return {**columns, "brick": np.concatenate([np.full(len(table["iteration"]), b, np.int64) for b, table in tables])}

@@ -16,6 +16,7 @@ from .errors import DataError
 from .grid import Grid
 from .mesh_values import MeshPieces, voxel_dims
 from .model_config import ModelConfig
+from .model_file import ModelFile
 from .train_config import TrainConfig
 from .trainer import choose_layout, initial_bytes, progress_bar
 from .volume_job import VolumeJob
@@ -39,6 +40,8 @@ def train_samples(
     path: str | os.PathLike | None = None,
     checkpoint_interval: float = CHECKPOINT_SECONDS,
     comm=None,
+    series: bool = False,
+    append: str | os.PathLike | bytes | None = None,
     on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> TrainingResult:
@@ -52,8 +55,8 @@ def train_samples(
         arrays: What the components are; their association may differ from the grid's.
         covered: bool [z, y, x] of the voxels (cells) of the grid that meet the mesh: elsewhere the model has no value;
             None: all.
-        model, train, bricks, parameters, device, initial, time, path, checkpoint_interval, on_progress, on_warning: See
-            `trainer.train_volume`.
+        model, train, bricks, parameters, device, initial, time, path, checkpoint_interval, series, append, on_progress,
+            on_warning: See `trainer.train_volume`.
         comm: mpi4py communicator; each rank gives the samples of its part of the mesh.
 
     Returns:
@@ -72,10 +75,12 @@ def train_samples(
     if not isinstance(bricks, BrickLayout):
         row = values.shape[1] * values.dtype.itemsize
         layout = choose_layout(grid, bricks, row, model, values.shape[1], parameters, devices, communicator)
-    job = VolumeJob(
-        grid, layout, tuple(arrays), values.dtype.name, model, train, parameters, initial_bytes(initial, communicator),
-        time, "voxels",
-    )  # fmt: skip
+    base = communicator.together(lambda: None if append is None else ModelFile(append, "model to append to"))
+    start = initial_bytes(initial, communicator)
+    job = communicator.together(lambda: VolumeJob(
+        grid, layout, tuple(arrays), values.dtype.name, model, train, parameters, start, time, "voxels",
+        series=series or base is not None, base=base,
+    ))  # fmt: skip
     with progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
         passes = volume_passes(
             job, communicator, devices, path=path, checkpoint_interval=checkpoint_interval,

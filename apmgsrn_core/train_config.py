@@ -48,6 +48,8 @@ class TrainConfig:
         transform_gradient: Whether the loss moves the grids directly, through the interpolation ("kdtree").
         transform_learning_rate: Of the transforms; None: 0.25 of the learning rate (published: 0.05 of it, halved
             within 5 steps).
+        later_steps: Share of the automatic number of steps for the time steps of a series after the first one, which start
+            from the step before.
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
         precision: "full": fp32 (published); "fast": half precision in the decoder's products where the device is faster
@@ -85,6 +87,7 @@ class TrainConfig:
     transform_learning_rate: float | None = None
     transform_start: float | None = None
     transform_stop: float | None = None
+    later_steps: float = 0.25
     precision: str = "auto"
     density_window: int = 1000
     density_tolerance: float = 1e-4
@@ -105,7 +108,7 @@ class TrainConfig:
             ("time_budget", 0, 1e9), ("stop_psnr", 0, 400), ("learning_rate", 0, 10),
             ("final_learning_rate", 0, 10), ("beta_1", 0, 0.9999999), ("beta_2", 0, 0.9999999),
             ("epsilon", 0, 1), ("coarse_share", 0, 0.9), ("complexity_power", 0, 10), ("box_overlap", 1, 10),
-            ("density_tolerance", 0, 1),
+            ("density_tolerance", 0, 1), ("later_steps", 0.001, 10),
         ):  # fmt: skip
             check_number(self, field, low, high)
         for field, high, kind in (
@@ -119,13 +122,15 @@ class TrainConfig:
         if self.transform_gradient and self.placement != "kdtree":
             raise ConfigError(f"transform_gradient: only placement 'kdtree' uses it, found {self.placement!r}")
 
-    def resolved(self, grid: Grid) -> "TrainConfig":
-        """The same config with every automatic value filled in for this data."""
+    def resolved(self, grid: Grid, later: bool = False) -> "TrainConfig":
+        """The same config with every automatic value filled in for this data; `later`: of a time step that is not the
+        first of its series."""
         published = self.placement == "published"
         moving = published or (self.placement == "kdtree" and self.transform_gradient in (None, True))
         rate = self.learning_rate or (0.01 if published else 0.02)
+        steps = 10_000 * QUALITIES[self.quality] if published else automatic_iterations(grid, self.quality)
         automatic = {
-            "iterations": round(10_000 * QUALITIES[self.quality]) if published else automatic_iterations(grid, self.quality),
+            "iterations": max(round(steps * (self.later_steps if later else 1.0)), 1),
             "batch_size": 100_000 if published else 5_000,
             "schedule": "plateau" if published else "cosine",
             "positions": "continuous" if published else "values",

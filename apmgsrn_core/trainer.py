@@ -16,7 +16,7 @@ from .errors import DataError
 from .grid import Grid, Region
 from .history import TrainingState
 from .model_config import ModelConfig
-from .model_file import read_model
+from .model_file import ModelFile, read_model
 from .pieces import Pieces
 from .train_config import TrainConfig
 from .validation import check
@@ -45,6 +45,8 @@ def train_volume(
     checkpoint_interval: float = CHECKPOINT_SECONDS,
     comm=None,
     region: Region | None = None,
+    series: bool = False,
+    append: str | os.PathLike | bytes | None = None,
     on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> TrainingResult:
@@ -77,6 +79,9 @@ def train_volume(
         comm: mpi4py communicator; None: this process alone.
         region: The box of `grid` that `values` of this rank are, when the ranks hold one piece each (with or without
             shared or ghost values); None: every rank can read everything.
+        series: Whether this is a time step of several: steps with later times may then be added to the model. When `path` has
+            this very step already, it is taken from there.
+        append: The model (path or bytes) whose time steps this one follows; `path` may be the same. The result has them all.
         on_progress: Called about five times a second; returning False stops: one brick keeps what is there, several raise
             ApmgsrnError. None shows a progress bar when standard error is a terminal.
         on_warning: Called on rank 0 before the training starts with each line that a user should know; None logs it.
@@ -99,9 +104,12 @@ def train_volume(
     if region is not None:
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)
-    job = VolumeJob(
-        grid, layout, arrays, dtype, model, train, parameters, initial_bytes(initial, communicator), time
-    )
+    base = communicator.together(lambda: None if append is None else ModelFile(append, "model to append to"))
+    start = initial_bytes(initial, communicator)
+    job = communicator.together(lambda: VolumeJob(
+        grid, layout, arrays, dtype, model, train, parameters, start, time,
+        series=series or base is not None, base=base,
+    ))  # fmt: skip
     with progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
         passes = volume_passes(
             job, communicator, devices, path=path, checkpoint_interval=checkpoint_interval, owners=owners, key=key,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,12 +12,13 @@ from .array_values import normalised
 from .brick_budget import brick_models, constant_model
 from .brick_survey import BrickSummary, Survey
 from .bricks import BrickLayout
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .fingerprint import training_key
 from .grid import Grid
 from .manifest import ArrayInfo
 from .model_config import ModelConfig
 from .model_file import ModelFile
+from .time_series import check_follows
 from .train_config import TrainConfig
 from .weights import brick_config
 
@@ -38,6 +39,11 @@ class VolumeJob:
         time: Stored.
         mask: What the bits of a mask stand for, see `mask.py`.
         source_bytes: Of the arrays where they come from; 0: those of values on the whole grid.
+        series: Whether more time steps may follow: every brick then gets a network that can learn.
+        base: The model whose time steps this one follows; None: it is the first.
+
+    Raises:
+        DataError: Arrays of one name, or the base has other arrays, another grid, or no earlier time.
     """
 
     grid: Grid
@@ -51,9 +57,13 @@ class VolumeJob:
     time: float | None = None
     mask: str = "values"
     source_bytes: int = 0
+    series: bool = False
+    base: ModelFile | None = None
 
     def __post_init__(self):
         check_arrays(self.arrays)
+        if self.base is not None:
+            check_follows(self.base.header, self.arrays, self.grid, self.time, self.base.name)
 
     @property
     def name(self) -> str:
@@ -70,11 +80,28 @@ class VolumeJob:
         """Of the arrays in their own types."""
         return self.source_bytes or self.grid.region.count * sum(a.components * np.dtype(a.dtype).itemsize for a in self.arrays)
 
+    @property
+    def step(self) -> int:
+        """The number of the time step in its model."""
+        return 0 if self.base is None else len(self.base.header.manifest["times"])
+
+    def infos(self, survey: Survey) -> tuple[ArrayInfo, ...]:
+        """The arrays with their ranges at this step; their value transforms are those of the first step."""
+        if self.base is None:
+            return survey.infos(self.arrays)
+        kept = [known.transform for known in self.base.header.arrays]
+        fixed = tuple(replace(a, transform="identity") for a in self.arrays)
+        infos = tuple(replace(i, transform=t) for i, t in zip(survey.infos(fixed), kept))
+        wrong = next((i for i in infos if i.transform.kind == "log" and i.range[0] <= 0), None)
+        if wrong is not None:
+            raise DataError(f"array {wrong.name!r}: expected positive values as at the first time step, found {wrong.range[0]:g}")
+        return infos
+
     def key(self, content: str) -> str:
-        """The training's key, from the content of the values (`Survey.content`)."""
+        """The training's key, from the content of the values (`Survey.content`) and the steps before."""
         return training_key(
             content, self.grid, self.arrays, self.model, self.train, self.time, self.initial or None,
-            self.layout, self.parameters,
+            self.layout, self.parameters, self.base.header.key if self.base is not None else "first" if self.series else "",
         )  # fmt: skip
 
     @property
@@ -116,20 +143,24 @@ def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
     Raises:
         ConfigError: The model cannot have the data's components, or the initial model does not fit the job.
     """
-    models = brick_models(survey, job.layout, job.grid, job.model.with_components(job.components), job.parameters)
+    models = brick_models(
+        survey, job.layout, job.grid, job.model.with_components(job.components), job.parameters, constant=not job.series
+    )
     if job.initial:
         models = _models_of(job)
-    infos = survey.infos(job.arrays)
+    if job.base is not None:
+        models = tuple(brick_config(job.base.header.manifest, brick) for brick in range(job.layout.count))
+    infos = job.infos(survey)
     plans = []
     for brick, (model, summary) in enumerate(zip(models, survey.bricks)):
         grid = job.layout.grid_of(brick, job.grid)
         value = None
-        if summary.constant and job.layout.count > 1:
+        if summary.constant and job.layout.count > 1 and not job.series:
             value = _constant_value(summary, infos)
             model = constant_model(job.components, grid)
         elif job.initial and model == constant_model(job.components, grid) and job.layout.count > 1:
             raise ConfigError(f"the initial model cannot be refined: its brick {brick} is of one value, which it is no more")
-        plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid), value))
+        plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid, later=job.step > 0), value))
     return tuple(plans)
 
 

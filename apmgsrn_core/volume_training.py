@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .distributed import Communicator
 from .grid import Region
 from .history import merged_table, psnr_of
 from .model_file import read_model
+from .time_series import known_step, stored_steps, time_entry
 from .model_writer import StoredBrick, check_writable, pack_model, write_bytes, write_model
 from .volume import NeuralVolume
 from .volume_job import BrickPlan, VolumeJob, plan_bricks
@@ -118,6 +120,10 @@ def volume_passes(
     if other is not None:
         return other
     own_key = communicator.together(lambda: job.key(survey.content))
+    if job.series and path is not None:
+        taken = communicator.from_root(lambda: known_step(path, job.step, own_key))
+        if taken is not None:
+            return _taken(job, taken, own_key, path, devices)
     plans = communicator.together(lambda: plan_bricks(job, survey))
     warnings = _warnings_about(job, survey, plans)
     communicator.from_root(lambda: [(on_warning or logger.warning)(line) for line in warnings] and None)
@@ -152,6 +158,15 @@ def drive_passes(passes: Generator, fetch: Callable[[Region | None], np.ndarray 
         return end.value
 
 
+def _taken(job: VolumeJob, model: bytes, key: str, path, devices: list) -> TrainingResult:
+    """What is told of a time step that was in the file already."""
+    unknown = {array.name: math.nan for array in job.arrays}
+    return TrainingResult(
+        merged_table([]), math.nan, unknown, "taken from the file", (), 0.0, key, job.layout, model, os.fspath(path),
+        ",".join(map(str, devices)),
+    )  # fmt: skip
+
+
 def _result(
     job: VolumeJob, survey: Survey, communicator: Communicator, finished: list[FinishedBrick], warnings, seconds: float,
     key: str, path, folder: BrickFolder | None, devices: list,
@@ -161,17 +176,22 @@ def _result(
     bricks = sorted((line for part in communicator.everywhere(told) for line in part), key=lambda line: line[0])
     reasons = [reason for _, reason, *_ in bricks]
     key = "" if "stopped by user" in reasons else key  # a partial result does not stand for its settings
+    infos = job.infos(survey)
+    before = [] if job.base is None else list(job.base.header.manifest["times"])
+    mask = job.mask if survey.masked or job.mask == "voxels" else None if job.base is None else job.base.header.mask
     manifest = describe_model(
-        job.grid, job.layout, survey.infos(job.arrays), (job.time,), job.fitted_model, job.train.resolved(job.grid), key,
-        job.mask if survey.masked or job.mask == "voxels" else None,
-    )
+        job.grid, job.layout, infos if job.base is None else job.base.header.arrays,
+        [*before, time_entry(job.time, infos, key, job.series)], job.fitted_model, job.train.resolved(job.grid), key, mask,
+    )  # fmt: skip
+    earlier = [] if job.base is None else stored_steps(job.base, communicator)
     data = None
     if path is None:
-        mine = [(f.stored.brick, f.stored.entry, f.stored.section()) for f in finished]
+        mine = [(f.stored.brick, f.stored.entry, f.stored.section(), f.stored.time, f.stored.coder) for f in finished]
         everything = [StoredBrick.of_bytes(*one) for part in communicator.everywhere(mine) for one in part]
-        data = pack_model(manifest, everything)
+        old = [] if job.base is None else stored_steps(job.base)
+        data = pack_model(manifest, old + everything)
     else:
-        write_model(path, manifest, [f.stored for f in finished], communicator)
+        write_model(path, manifest, earlier + [f.stored for f in finished], communicator)
         communicator.from_root(folder.remove)
     counts = [job.layout.owned(brick).count for brick, *_ in bricks]
     error = sum(line[2] * n for line, n in zip(bricks, counts)) / sum(counts)

@@ -24,18 +24,19 @@ def describe_model(
     grid: Grid,
     layout: BrickLayout,
     arrays: tuple[ArrayInfo, ...],
-    times: tuple[float | None, ...],
+    times: tuple[float | None, ...] | list[dict],
     model: ModelConfig,
     train: TrainConfig,
     key: str,
     mask: str | None = None,
 ) -> dict:
-    """The manifest of a model without its bricks and sections, as `pack_model` and `write_model` take it."""
+    """The manifest of a model without its bricks and sections, as `pack_model` and `write_model` take it; `times` are
+    numbers, or entries of the manifest."""
     return {
         "grid": grid.to_dict(),
         "layout": layout.to_dict(),
         "arrays": [a.to_dict() for a in arrays],
-        "times": [{"value": t} for t in times],
+        "times": [t if isinstance(t, dict) else {"value": t} for t in times],
         "model": model.to_dict(),
         "training": train.to_dict(),
         "key": key,
