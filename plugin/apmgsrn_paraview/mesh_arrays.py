@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from vtkmodules.util.numpy_support import get_vtk_to_numpy_typemap, vtk_to_numpy
-from vtkmodules.vtkCommonCore import VTK_BIT, VTK_UNSIGNED_CHAR, vtkDataArray
+from vtkmodules.util.numpy_support import get_vtk_to_numpy_typemap
+from vtkmodules.vtkCommonCore import VTK_BIT, vtkDataArray
 from vtkmodules.vtkCommonDataModel import vtkDataSetAttributes
 
 from apmgsrn_core import DataError
 
 from .mesh_leaves import MeshLeaf, mesh_leaves
+from .mesh_points import numbers_of
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,7 @@ def select_arrays(leaves: list[MeshLeaf], selection) -> list[MeshArray]:
 
 def leaf_values(leaf: MeshLeaf, array: MeshArray) -> np.ndarray:
     """The values of an array in one leaf: (points or cells, components), a view where the memory allows it."""
-    found = _attributes(leaf, array.association).GetAbstractArray(array.name)
-    kind = found.GetDataType()
-    if kind == VTK_BIT or not found.HasStandardMemoryLayout():
-        copy = vtkDataArray.CreateDataArray(VTK_UNSIGNED_CHAR if kind == VTK_BIT else kind)
-        copy.DeepCopy(found)
-        found = copy
-    return vtk_to_numpy(found).reshape(found.GetNumberOfTuples(), array.components)
+    return numbers_of(_attributes(leaf, array.association).GetAbstractArray(array.name))
 
 
 def _select(leaves: list[MeshLeaf], name: str, association: str) -> MeshArray:

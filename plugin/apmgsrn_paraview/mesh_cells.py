@@ -1,4 +1,4 @@
-"""The cells of a data set that count, sorted by shape, and the positions of its points.
+"""The cells of a data set that count, sorted by shape.
 
 A lattice (image, rectilinear, structured grid) keeps its cells implicit; the nodes of cells are worked out for those asked.
 Cells of types without a shape (polygons, polyhedra, strips, cells of high order) are cut into simplices by VTK.
@@ -21,9 +21,9 @@ from apmgsrn_core import DataError
 from .cell_shapes import CellShape, cell_sizes
 from .cell_types import CELL_TYPES
 from .mesh_leaves import MeshLeaf
+from .mesh_points import LATTICES, lattice_dims, lattice_index, point_positions
 
 CHUNK = 2048  # cells whose numbers fit in a core's cache
-LATTICES = (vtk.vtkImageData, vtk.vtkRectilinearGrid, vtk.vtkStructuredGrid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,40 +116,8 @@ def chunks(group: CellGroup, rows: np.ndarray | None = None) -> Iterator[tuple]:
         yield part, group.nodes_of(np.arange(part.start, part.stop) if rows is None else rows[part])
 
 
-def point_positions(data) -> Callable:
-    """The function from (n,) point ids of a data set to (n, 3) float64 world positions."""
-    if isinstance(data, vtk.vtkPointSet):
-        points = data.GetPoints()
-        known = vtk_to_numpy(points.GetData()) if points is not None else np.zeros((0, 3))
-        return lambda ids: known[ids].astype(np.float64)
-    nx, ny, _ = _dims(data)
-    if isinstance(data, vtk.vtkRectilinearGrid):
-        axes = [vtk_to_numpy(a) for a in (data.GetXCoordinates(), data.GetYCoordinates(), data.GetZCoordinates())]
-        return lambda ids: np.stack(
-            [axis[i].astype(np.float64) for axis, i in zip(axes, _index(ids, nx, ny))], axis=1
-        )
-    first, matrix = np.array(data.GetExtent()[::2]), data.GetIndexToPhysicalMatrix()
-    numbers = np.array([[matrix.GetElement(i, j) for j in range(4)] for i in range(3)])
-    return lambda ids: (
-        np.einsum("ij,nj->ni", numbers[:, :3], np.stack(_index(ids, nx, ny), axis=1) + first) + numbers[:, 3]
-    )
-
-
-def _dims(data) -> tuple:
-    """Points of a lattice along its three axes."""
-    extent = data.GetExtent()
-    return tuple(b - a + 1 for a, b in zip(extent[::2], extent[1::2]))
-
-
-def _index(ids: np.ndarray, nx: int, ny: int) -> tuple:
-    """Ids of a lattice with nx * ny in a layer -> (i, j, k)."""
-    rows, i = np.divmod(ids, nx)
-    k, j = np.divmod(rows, ny)
-    return i, j, k
-
-
 def _lattice_group(data, cells: np.ndarray) -> CellGroup:
-    dims = _dims(data)
+    dims = lattice_dims(data)
     steps = [step for step, n in zip((1, dims[0], dims[0] * dims[1]), dims) if n > 1]
     kind = (vtk.VTK_VERTEX, vtk.VTK_LINE, vtk.VTK_QUAD, vtk.VTK_HEXAHEDRON)[len(steps)]
     shape = CELL_TYPES[kind][0]
@@ -157,7 +125,7 @@ def _lattice_group(data, cells: np.ndarray) -> CellGroup:
     mx, my = max(dims[0] - 1, 1), max(dims[1] - 1, 1)
 
     def nodes_of(rows):
-        i, j, k = _index(cells[rows], mx, my)
+        i, j, k = lattice_index(cells[rows], mx, my)
         return (i + dims[0] * (j + dims[1] * k))[:, None] + offsets
 
     return CellGroup(shape, cells, nodes_of)

@@ -15,9 +15,10 @@ from apmgsrn_core import DataError
 
 from .cell_shapes import CellShape
 from .mesh_arrays import select_arrays
-from .mesh_cells import LATTICES, CellGroup, MeshCells, chunks
+from .mesh_cells import CellGroup, MeshCells, chunks
 from .mesh_leaves import mesh_leaves
-from .mesh_samples import ArrayValues
+from .mesh_points import LATTICES
+from .mesh_values import ArrayValues
 
 MEASURED_CELLS = 200_000  # of which the sizes are looked at
 FLAT = 1e-9  # an axis is flat when it is so short beside the longest

@@ -9,15 +9,17 @@ the highest. Numbers are drawn in order and stratified: the result depends on th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from apmgsrn_core import DataError
 
 from .cell_shapes import draw_in_cells
-from .mesh_arrays import MeshArray, leaf_values, select_arrays
+from .mesh_arrays import select_arrays
 from .mesh_cells import CellGroup, MeshCells, chunks
 from .mesh_leaves import mesh_leaves
+from .mesh_values import ArrayValues
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,38 +37,40 @@ class MeshSamples:
     exact: np.ndarray
 
 
-class ArrayValues:
-    """The chosen arrays of one leaf."""
+@dataclass(frozen=True)
+class MeshSize:
+    """How much of a mesh there is to sample; the piece of each rank has its own.
 
-    def __init__(self, mesh: MeshCells, arrays: list[MeshArray]):
-        self.arrays = [(array.association, leaf_values(mesh.leaf, array)) for array in arrays]
-        self._finite = all(_all_finite(values) for _, values in self.arrays)
+    Args:
+        own: Points, or cell centres.
+        cells: Cells with an inside and with data.
+        dimension: The highest of these cells, 0 to 3.
+        volume: Theirs of this dimension, in the unit of length to the power of it.
+    """
 
-    def at_points(self, ids: np.ndarray) -> np.ndarray:
-        """(n, C) values of point arrays."""
-        return np.concatenate([values[ids].astype(np.float64) for _, values in self.arrays], axis=1)
+    own: int = 0
+    cells: float = 0.0
+    dimension: int = 0
+    volume: float = 0.0
 
-    def in_cells(self, cells: np.ndarray, nodes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(n, C) values inside of cells: ids (n,), nodes (n, k), weights (k, n); a cell array has the cell's value."""
-        parts = [
-            np.einsum("kn,nkc->nc", weights, values[nodes].astype(np.float64))
-            if association == "point"
-            else values[cells].astype(np.float64)
-            for association, values in self.arrays
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def finite(self, group: CellGroup) -> np.ndarray:
-        """(m,) bool: the cells of a group in which all values are finite."""
-        found = np.ones(len(group.cells), dtype=bool)
-        for part, nodes in chunks(group) if not self._finite else ():
-            for association, values in self.arrays:
-                known = values[nodes] if association == "point" else values[group.cells[part], None]
-                found[part] &= np.isfinite(known).all(axis=(1, 2))
-        return found
+    @classmethod
+    def of_pieces(cls, sizes) -> "MeshSize":
+        """The whole mesh from its pieces."""
+        top = max((size.dimension for size in sizes), default=0)
+        volume = sum(size.volume for size in sizes if size.dimension == top)
+        return cls(sum(size.own for size in sizes), sum(size.cells for size in sizes), top, volume)
 
 
-def sample_mesh(data, arrays, count: int, seed: int = 0) -> MeshSamples:
+def mesh_size(data, arrays) -> MeshSize:
+    """How much there is to sample in this piece of a mesh; nothing when it has no points.
+
+    Raises:
+        DataError: As `sample_mesh`.
+    """
+    return _Parts(data, arrays).size if mesh_leaves(data) else MeshSize()
+
+
+def sample_mesh(data, arrays, count: int, seed: int = 0, whole: MeshSize | None = None) -> MeshSamples:
     """Draw samples of a mesh.
 
     Point arrays are interpolated as VTK does in the cell; inside of a cell that has no shape functions here (see
@@ -79,6 +83,8 @@ def sample_mesh(data, arrays, count: int, seed: int = 0) -> MeshSamples:
         arrays: [(name, "point" or "cell"), ...].
         count: How many samples; fewer come back only when there are no cells to draw more in.
         seed: Of the random numbers.
+        whole: What all pieces of the mesh have together (`MeshSize.of_pieces`), when this is one of several: the count is
+            then that of the whole, and this piece gives its share.
 
     Returns:
         MeshSamples; none when all cells are ghosts, hidden or refined. Own values that are not finite are NaN; inside of
@@ -89,63 +95,88 @@ def sample_mesh(data, arrays, count: int, seed: int = 0) -> MeshSamples:
     """
     if count < 1:
         raise DataError(f"samples: expected a positive number, found {count}")
-    leaves = mesh_leaves(data)
-    chosen = select_arrays(leaves, arrays)
-    meshes = [MeshCells(leaf) for leaf in leaves]
-    parts = [(mesh, ArrayValues(mesh, chosen), group) for mesh in meshes for group in mesh.groups]
-    inside = [part for part in parts if part[2].shape.dimension > 0]
-    cap = count // 2 if inside else count
-    random = np.random.default_rng(seed)
-    if all(array.association == "point" for array in chosen):
-        own = _own_points(meshes, chosen, cap, random)
-    else:
-        own = _own_centres(parts, cap, random)
-    found = [(np.zeros((0, 3)), np.zeros((0, sum(array.components for array in chosen)))), *own]
-    known = sum(len(positions) for positions, _ in found)
-    found += _inside_cells(inside, count - known, random)
+    parts, random = _Parts(data, arrays), np.random.default_rng(seed)
+    own, by_volume, by_cell = shares(count, parts.size, whole or parts.size)
+    found = [(np.zeros((0, 3)), np.zeros((0, parts.components))), *parts.own_values(own, random)]
+    exact = sum(len(positions) for positions, _ in found)
+    found += parts.inside_cells(parts.volumes, by_volume, random)
+    found += parts.inside_cells(parts.cells, by_cell, random)
     positions, values = (np.concatenate(side) for side in zip(*found))
     if not np.isfinite(positions).all():
         raise DataError(f"input: expected finite coordinates, found {(~np.isfinite(positions)).sum()} that are not")
     values[~np.isfinite(values)] = np.nan
-    return MeshSamples(positions, values, np.arange(len(positions)) < known)
+    return MeshSamples(positions, values, np.arange(len(positions)) < exact)
 
 
-def _own_points(meshes: list[MeshCells], arrays: list[MeshArray], cap: int, random) -> list:
-    """[(positions, values)] of the meshes' points, a random subset when there are more than the cap."""
-    chosen = _subset([len(mesh.points) for mesh in meshes], cap, random)
-    ids = [mesh.points[rows] for mesh, rows in zip(meshes, chosen)]
-    return [(mesh.positions(i), ArrayValues(mesh, arrays).at_points(i)) for mesh, i in zip(meshes, ids)]
+def shares(count: int, piece: MeshSize, whole: MeshSize) -> tuple[int, int, int]:
+    """How many samples of the whole's count a piece gives: (own values, uniform in volume, uniform over cells)."""
+    own = min(whole.own, count // 2 if whole.cells else count)
+    by_volume = (count - own) // 2 if whole.volume > 0 else 0
+    of_volume = piece.volume / whole.volume if whole.volume > 0 and piece.dimension == whole.dimension else 0.0
+    of_cells = piece.cells / whole.cells if whole.cells else 0.0
+    of_own = piece.own / whole.own if whole.own else 0.0
+    return round(own * of_own), round(by_volume * of_volume), round((count - own - by_volume) * of_cells)
 
 
-def _own_centres(parts: list, cap: int, random) -> list:
-    """[(positions, values)] at the cells' parametric centres, a random subset when there are more than the cap."""
+class _Parts:
+    """The cells of all leaves by shape, and the chosen arrays on them."""
 
-    def centre(shape, corners):
-        return np.repeat(shape.centre[:, None], corners.shape[2], axis=1)
+    def __init__(self, data, arrays):
+        leaves = mesh_leaves(data)
+        chosen = select_arrays(leaves, arrays)
+        self.components = sum(array.components for array in chosen)
+        self._of_points = all(array.association == "point" for array in chosen)
+        self._meshes = [(mesh, ArrayValues(mesh, chosen)) for mesh in map(MeshCells, leaves)]
+        self._groups = [(mesh, values, group) for mesh, values in self._meshes for group in mesh.groups]
+        self._inside = [part for part in self._groups if part[2].shape.dimension > 0]
+        self._top = max((group.shape.dimension for _, _, group in self._inside), default=0)
 
-    chosen = _subset([len(group.centre_rows) for _, _, group in parts], cap, random)
-    return [
-        sample
-        for (mesh, values, group), rows in zip(parts, chosen)
-        for sample in _at(mesh, values, group, group.centre_rows[rows], centre)
-    ]
+    @cached_property
+    def cells(self) -> list[np.ndarray]:
+        """(m,) of each group with an inside: 1 for a cell with data (its share for one of a cut cell), 0 without."""
+        finite = [(group, values.finite(group)) for _, values, group in self._inside]
+        return [good * (1.0 if group.share is None else group.share) for group, good in finite]
+
+    @cached_property
+    def volumes(self) -> list[np.ndarray]:
+        """(m,) of each group with an inside: the volume of the cells with data of the highest dimension, otherwise 0."""
+        return [
+            mesh.sizes(group) * (good > 0) if group.shape.dimension == self._top else np.zeros(len(good))
+            for (mesh, _, group), good in zip(self._inside, self.cells)
+        ]
+
+    @cached_property
+    def size(self) -> MeshSize:
+        own = [len(mesh.points) for mesh, _ in self._meshes] if self._of_points else [
+            len(group.centre_rows) for _, _, group in self._groups
+        ]  # fmt: skip
+        cells, volume = (float(sum(w.sum() for w in weights)) for weights in (self.cells, self.volumes))
+        return MeshSize(sum(own), cells, self._top, volume)
+
+    def own_values(self, count: int, random) -> list:
+        """[(positions, values)] of the points, or at the parametric centres of cells; a random subset when there are more."""
+        if self._of_points:
+            chosen = _subset([len(mesh.points) for mesh, _ in self._meshes], count, random)
+            ids = [mesh.points[rows] for (mesh, _), rows in zip(self._meshes, chosen)]
+            return [(mesh.positions(i), values.at_points(i)) for (mesh, values), i in zip(self._meshes, ids)]
+        chosen = _subset([len(group.centre_rows) for _, _, group in self._groups], count, random)
+        return [
+            sample
+            for (mesh, values, group), rows in zip(self._groups, chosen)
+            for sample in _at(mesh, values, group, group.centre_rows[rows], _centre)
+        ]
+
+    def inside_cells(self, weights: list[np.ndarray], count: int, random) -> list:
+        """[(positions, values)] inside of cells that are drawn with these weights."""
+        return [
+            sample
+            for (mesh, values, group), rows in zip(self._inside, _drawn(weights, count, random))
+            for sample in _at(mesh, values, group, rows, lambda shape, corners: draw_in_cells(shape, corners, random))
+        ]
 
 
-def _inside_cells(parts: list, count: int, random) -> list:
-    """[(positions, values)] inside of cells: half uniform in volume, half uniform over cells, none where data is missing."""
-    finite = [values.finite(group) for _, values, group in parts]
-    top = max((group.shape.dimension for _, _, group in parts), default=0)
-    by_volume = [
-        mesh.sizes(group) * good if group.shape.dimension == top else np.zeros(len(good))
-        for (mesh, _, group), good in zip(parts, finite)
-    ]
-    by_cell = [good * (1.0 if part[2].share is None else part[2].share) for part, good in zip(parts, finite)]
-    of_volume = count // 2 if any(size.any() for size in by_volume) else 0
-    found = []
-    for weights, number in ((by_volume, of_volume), (by_cell, count - of_volume)):
-        for (mesh, values, group), rows in zip(parts, _drawn(weights, number, random)):
-            found += _at(mesh, values, group, rows, lambda shape, corners: draw_in_cells(shape, corners, random))
-    return found
+def _centre(shape, corners: np.ndarray) -> np.ndarray:
+    return np.repeat(shape.centre[:, None], corners.shape[2], axis=1)
 
 
 def _at(mesh: MeshCells, values: ArrayValues, group: CellGroup, rows: np.ndarray, place) -> list:
@@ -182,7 +213,3 @@ def _split(rows: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
     ends = np.cumsum(sizes, dtype=np.int64)
     parts = np.split(rows, np.searchsorted(rows, ends[:-1])) if len(sizes) else []
     return [part - (end - size) for part, end, size in zip(parts, ends, sizes)]
-
-
-def _all_finite(values: np.ndarray) -> bool:
-    return values.dtype.kind not in "fc" or bool(np.isfinite(values).all())

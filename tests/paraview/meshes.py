@@ -8,7 +8,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 from vtkmodules.vtkCommonCore import vtkIdList, vtkPoints
 from vtkmodules.vtkFiltersCore import vtkCellCenters
 
-from apmgsrn_paraview.mesh_cells import point_positions
+from apmgsrn_paraview.mesh_points import point_positions
 
 SLOPE = np.array([1.0, -2.0, 0.5])
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, output, simple
 from vtkmodules import vtkCommonDataModel as vtk
-from vtkmodules.vtkCommonCore import mutable
+from vtkmodules.vtkCommonCore import mutable, vtkSOADataArrayTemplate
 from vtkmodules.vtkFiltersAMR import vtkAMRGaussianPulseSource
 from vtkmodules.vtkFiltersSources import vtkCellTypeSource, vtkSphereSource
 
 from apmgsrn_core import DataError
-from apmgsrn_paraview.mesh_samples import sample_mesh
+from apmgsrn_paraview.mesh_samples import MeshSize, mesh_size, sample_mesh
 
 DATA = Path(os.environ.get("APMGSRN_TEST_DATA", ROOT.parent / "shared" / "data")) / "formats"
 TURNED = (0, -1, 0, 1, 0, 0, 0, 0, 1)
@@ -158,6 +158,18 @@ def test_values_inside_are_those_of_vtks_cells():
         assert inside == 1 and value == pytest.approx(np.dot(weights, rough[ids]), abs=1e-6)
 
 
+def test_coordinates_that_lie_apart_in_memory():
+    data, apart = meshes.hexahedra((4, 3, 3)), vtkSOADataArrayTemplate["float64"]()
+    apart.SetNumberOfComponents(3)
+    apart.SetNumberOfTuples(data.GetNumberOfPoints())
+    for i, position in enumerate(meshes.positions_of(data)):
+        apart.SetTuple3(i, *position)
+    data.GetPoints().SetData(apart)
+    samples = sample_mesh(meshes.with_fields(data), POINTS, 200)
+    assert not data.GetPoints().GetData().HasStandardMemoryLayout()
+    np.testing.assert_allclose(samples.values[:, 0], meshes.linear(samples.positions), atol=1e-12)
+
+
 # ---- where the places are --------------------------------------------------------------------------
 
 
@@ -213,6 +225,27 @@ def test_the_seed_decides():
     first, same, other = (sample_mesh(data, POINTS, 999, seed) for seed in (1, 1, 2))
     assert np.array_equal(first.positions, same.positions) and np.array_equal(first.values, same.values)
     assert not np.array_equal(first.positions, other.positions)
+
+
+# ---- pieces of a mesh --------------------------------------------------------------------------------------
+
+
+def test_pieces_give_what_the_whole_gives():
+    """Samples of pieces, each with its share, are spread as those of the whole: a volume that is cut, a surface, nothing."""
+    left, right = two_sizes().GetBlock(0), two_sizes().GetBlock(1)
+    pieces = [left, right, meshes.with_fields(meshes.image((8, 7, 1), (20, 0, 0))), vtk.vtkMultiBlockDataSet()]
+    sizes = [mesh_size(piece, CELLS) for piece in pieces]
+    whole = MeshSize.of_pieces(sizes)
+    assert whole == mesh_size(meshes.multiblock(*pieces[:3]), CELLS)
+    assert (whole.own, whole.cells, whole.dimension) == (1001 + pieces[2].GetNumberOfCells(),) * 2 + (3,)
+    assert whole.volume == pytest.approx(2) and sizes[2].dimension == 2 and sizes[3] == MeshSize()
+    found = [sample_mesh(piece, CELLS, 9000, i, whole) for i, piece in enumerate(pieces[:3])]
+    together = sample_mesh(meshes.multiblock(*pieces[:3]), CELLS, 9000)
+    assert sum(len(samples.values) for samples in found) == pytest.approx(9000, abs=3)
+    assert sum(samples.exact.sum() for samples in found) == together.exact.sum()
+    in_left = together.positions[:, 0] < 1
+    assert len(found[0].values) == pytest.approx((9000 - whole.own) / 4, abs=10)
+    assert in_left.sum() == pytest.approx(len(found[0].values), abs=3)
 
 
 # ---- point clouds, several associations, missing values ----------------------------------------------
