@@ -33,14 +33,17 @@ class ArrayChoice:
         return [vtk_bridge.choose_array(data, *chosen) for chosen in self.several]
 
     def among(self, available: list) -> list[tuple[str, str]]:
-        """(name, association) of the chosen ones among those that a mesh has; FieldError when one is not there."""
+        """(name, association) of the chosen ones, `available` being what all parts of a mesh have.
+
+        Whether a part lacks one is seen where they are looked up. Raises FieldError when none is named and there is none.
+        """
+        if self.several:
+            return list(self.several)
         names = [(array.name, array.association) for array in available]
-        wanted = self.several or [next((n for n in names if self._matches(*n)), (self.name, self.association))]
-        missing = next((w for w in wanted if w not in names), None)
-        if missing is not None:
-            listed = ", ".join(f"{side} {name!r}" for name, side in names) or "none"
-            raise FieldError(f"TargetArray: expected the {missing[1] or 'point or cell'} array {missing[0]!r}, found: {listed}")
-        return list(wanted)
+        found = next((n for n in names if self._matches(*n)), None)
+        if found is None and not self.name:
+            raise FieldError("TargetArray: expected an array with numbers and a name that all parts of the input have, found none")
+        return [found or (self.name, self.association or "point")]
 
     def _matches(self, name: str, association: str) -> bool:
         return self.name in (None, "", name) and self.association in (None, association)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkDataSetAttributes, vtkImageData, vtkRectilinearGrid
 
 import apmgsrn_core as core  # names that need torch are looked up when a training begins
@@ -51,10 +50,10 @@ def look_at_lattice(image, choice: ArrayChoice, frame: ImageFrame) -> LatticeLoo
     specs = choice.specs([(n, side, a.GetNumberOfComponents(), vtk_bridge.numpy_type(a)) for a, n, side in found])
     if len({spec.association for spec in specs}) > 1:
         return None
-    ghosts = vtk_bridge.attributes(image, specs[0].association).GetArray(vtk_bridge.GHOSTS)
-    dtype = common_type(specs, ghosts is not None).name
+    holes = any(vtk_bridge.attributes(image, side).GetArray(vtk_bridge.GHOSTS) is not None for side in SKIPPED)
+    dtype = common_type(specs, holes).name
     obeyed = _holds(image.GetExtent(), frame.corner)
-    return LatticeLook(specs, dtype, ghosts is not None, vtk_bridge.data_time(image), ImageFrame.of_image(image), obeyed)
+    return LatticeLook(specs, dtype, holes, vtk_bridge.data_time(image), ImageFrame.of_image(image), obeyed)
 
 
 class LatticeInput:
@@ -103,8 +102,16 @@ class LatticeInput:
         above may work together as well."""
         if self._pieces is not None:
             return self._pieces.fetch(region)
-        image = self._pull(self.frame.corner if region is None else self.frame.extent_of(region, self.look.association))
+        image = self._pull(self.frame.corner if region is None else self._extent_of(region))
         return None if region is None else self._values(image, region)
+
+    def _extent_of(self, region: Region) -> tuple:
+        """What is asked for; of points that may be hidden with the cells around them, which hide them as well."""
+        extent = self.frame.extent_of(region, self.look.association)
+        if not self.look.holes or self.look.association == "cell":
+            return extent
+        ends = zip(extent[::2], extent[1::2], self.frame.extent[::2], self.frame.extent[1::2])
+        return tuple(v for a, b, low, high in ends for v in (max(a - 1, low), min(b + 1, high)))
 
     def _whole_axes(self, whole: tuple) -> tuple:
         """The coordinates along x, y, z, from a line of points along each or from the pieces of all ranks."""
@@ -142,11 +149,10 @@ class LatticeInput:
             if found != (spec.components, spec.dtype):
                 raise DataError(f"array {spec.name!r}: expected {spec.components} x {spec.dtype}, found {found[0]} x {found[1]}")
             parts.append(vtk_bridge.read_values(array, grid))
-        return self._joined(parts, vtk_bridge.attributes(image, side).GetArray(vtk_bridge.GHOSTS)), self.frame.region(frame.extent, side)
+        return self._joined(parts, _hidden(image, frame, side)), self.frame.region(frame.extent, side)
 
-    def _joined(self, parts: list[np.ndarray], ghosts) -> np.ndarray:
+    def _joined(self, parts: list[np.ndarray], hidden: np.ndarray | None) -> np.ndarray:
         """The arrays' components one after the other; a view when it is one array without holes."""
-        hidden = None if ghosts is None else vtk_to_numpy(ghosts).reshape(parts[0].shape[:3]) & SKIPPED[self.look.association] != 0
         if hidden is not None and hidden.any() and not self.look.holes:
             raise DataError(f"input: expected {vtk_bridge.GHOSTS!r} on all pieces or on none")
         if len(parts) == 1 and parts[0].dtype == self.dtype and (hidden is None or not hidden.any()):
@@ -176,6 +182,33 @@ def _all_of(known: dict, whole: tuple, axis: int) -> tuple:
     if missing:
         raise DataError(f"input: expected the coordinates of {len(wanted)} points along {'xyz'[axis]}, found {len(missing)} fewer")
     return tuple(known[index] for index in wanted)
+
+
+def _hidden(image, frame: ImageFrame, side: str) -> np.ndarray | None:
+    """[z, y, x] bool of points or cells: those that are hidden, cells at a hidden point, points with hidden cells only; None
+    where nothing is marked."""
+    points, cells = (_marked(image, frame, association) for association in ("point", "cell"))
+    if side == "cell":
+        for axis in range(3) if points is not None else ():
+            low, high = (np.take(points, range(n, max(points.shape[axis] - 1, 1) + n), axis, mode="clip") for n in (0, 1))
+            points = low | high
+        return cells if points is None else points if cells is None else points | cells
+    if cells is not None:
+        seen = ~cells
+        for axis, count in enumerate(frame.dims[::-1]):
+            ends = [(1, 1) if a == axis and count > 1 else (0, 0) for a in range(3)]
+            padded = np.pad(seen, ends)
+            seen = padded if count < 2 else np.take(padded, range(count), axis) | np.take(padded, range(1, count + 1), axis)
+        cells = ~seen
+    return points if cells is None else cells if points is None else points | cells
+
+
+def _marked(image, frame: ImageFrame, association: str) -> np.ndarray | None:
+    """[z, y, x] bool by VTK's own marks; None where there are none."""
+    ghosts = vtk_bridge.attributes(image, association).GetArray(vtk_bridge.GHOSTS)
+    if ghosts is None:
+        return None
+    return vtk_bridge.read_values(ghosts, frame.grid(association)) & SKIPPED[association] != 0
 
 
 def _holds(extent: tuple, part: tuple) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from apmgsrn_core import ArraySpec, DataError, Grid
 from . import vtk_bridge
 from .array_choice import ArrayChoice
 from .image_frame import ImageFrame
-from .mesh_arrays import mesh_arrays
+from .mesh_arrays import common_arrays, select_arrays
+from .mesh_cells import MeshCells
 from .mesh_domain import mesh_bounds, mesh_mask, suggest_dims
+from .mesh_leaves import mesh_leaves
 from .mesh_samples import sample_mesh
 
 MOST_POINTS = 4_000_000  # of the lattice, when its dims are chosen
@@ -31,6 +34,7 @@ class MeshInput:
         samples: How many are drawn on all ranks together; 0 chooses.
         seed: Of what is drawn.
         communicator: Of the ranks.
+        grid: The lattice of the time steps before, which the mesh must lie in; None: it is the first.
 
     Raises:
         DataError, FieldError: On all ranks, what does not fit on the first of them.
@@ -39,16 +43,17 @@ class MeshInput:
     mask = "voxels"
     dtype = "float64"
 
-    def __init__(self, data, choice: ArrayChoice, dims: tuple, samples: int, seed: int, communicator):
+    def __init__(
+        self, data, choice: ArrayChoice, dims: tuple, samples: int, seed: int, communicator, grid: Grid | None = None
+    ):
         self._communicator = communicator
         mine = communicator.together(lambda: _looked_at(data, choice))
         told = [look for look in communicator.everywhere(mine) if look is not None]
         if not told:
-            raise DataError("input: expected a mesh with points or cells, found an empty one")
-        communicator.together(lambda: _check_same(mine, told[0]))
-        self.arrays: tuple[ArraySpec, ...] = told[0]["arrays"]
+            raise DataError("input: expected a mesh with points or cells, found an empty one (ghosts and hidden ones aside)")
+        self.arrays: tuple[ArraySpec, ...] = communicator.together(lambda: _common_arrays_of(mine, told))
         self.time = told[0]["time"]
-        self.grid = communicator.together(lambda: _lattice_over(told, dims))
+        self.grid = communicator.together(lambda: _lattice_over(told, dims) if grid is None else _same_lattice(told, grid))
         self.frame = ImageFrame.of_grid(self.grid)
         own = sum(look["values"] for look in told)
         self.source_bytes = sum(look["bytes"] for look in told)
@@ -89,13 +94,11 @@ def _looked_at(data, choice: ArrayChoice) -> dict | None:
     """What a rank knows of its part; None when it has none."""
     if data is None:
         return None
-    available = mesh_arrays(data)
-    points, cells = data.GetNumberOfPoints(), data.GetNumberOfCells()
-    if not points:
+    leaves = mesh_leaves(data)
+    if not any(_has_data(MeshCells(leaf)) for leaf in leaves):
         return None
-    wanted = choice.among(available)
-    by_name = {(a.name, a.association): a for a in available}
-    chosen = [by_name[name] for name in wanted]
+    points, cells = data.GetNumberOfPoints(), data.GetNumberOfCells()
+    chosen = select_arrays(leaves, choice.among(common_arrays(leaves)))
     specs = choice.specs([(a.name, a.association, a.components, np.dtype(a.dtype)) for a in chosen])
     counts = [points if a.association == "point" else cells for a in chosen]
     bounds, dims = mesh_bounds(data), suggest_dims(data)
@@ -106,11 +109,23 @@ def _looked_at(data, choice: ArrayChoice) -> dict | None:
     }  # fmt: skip
 
 
-def _check_same(mine: dict | None, first: dict) -> None:
-    """Raise DataError when the arrays of this rank are others than those of the first one."""
-    if mine is not None and mine["arrays"] != first["arrays"]:
-        told = ["; ".join(f"{a.association} {a.name!r} {a.components} x {a.dtype}" for a in look["arrays"]) for look in (first, mine)]
-        raise DataError(f"arrays: expected the same on all ranks, {told[0]}, found {told[1]}")
+def _has_data(mesh: MeshCells) -> bool:
+    """Whether a leaf has cells that count, or points where it has no cells."""
+    return any(len(group.cells) for group in mesh.groups) or not mesh.leaf.data.GetNumberOfCells()
+
+
+def _common_arrays_of(mine: dict | None, told: list[dict]) -> tuple[ArraySpec, ...]:
+    """The arrays in the type that holds the values of all ranks. DataError when this rank has others than the first one."""
+    first = told[0]
+    if mine is not None and _kinds(mine) != _kinds(first):
+        kinds = ["; ".join(f"{side} {name!r} of {count} components" for name, side, count in _kinds(look)) for look in (first, mine)]
+        raise DataError(f"arrays: expected the same on all ranks, {kinds[0]}, found {kinds[1]}")
+    dtypes = [np.result_type(*column) for column in zip(*([a.dtype for a in look["arrays"]] for look in told))]
+    return tuple(replace(array, dtype=dtype.name) for array, dtype in zip(first["arrays"], dtypes))
+
+
+def _kinds(look: dict) -> list[tuple]:
+    return [(a.name, a.association, a.components) for a in look["arrays"]]
 
 
 def _lattice_over(told: list[dict], dims: tuple) -> Grid:
@@ -128,3 +143,13 @@ def _lattice_over(told: list[dict], dims: tuple) -> Grid:
     chosen = [1 if f else max(int(d or n), 2) for d, n, f in zip(dims, counts.tolist(), flat)]
     spacing = [1.0 if n == 1 else float(b - a) / (n - 1) for a, b, n in zip(low, high, chosen)]
     return Grid(tuple(chosen), tuple(low.tolist()), tuple(spacing))
+
+
+def _same_lattice(told: list[dict], grid: Grid) -> Grid:
+    """The lattice that is there; DataError when the mesh leaves its box."""
+    bounds, box = np.array([look["bounds"] for look in told]), np.array(grid.bounds)
+    room = 1e-6 * np.ptp(box.reshape(3, 2), axis=1).max()
+    if (bounds[:, ::2] < box[::2] - room).any() or (bounds[:, 1::2] > box[1::2] + room).any():
+        found = (*bounds[:, ::2].min(0).tolist(), *bounds[:, 1::2].max(0).tolist())
+        raise DataError(f"input: expected a mesh inside of the bounds {grid.bounds} of the first time step, found {found}")
+    return grid

@@ -22,6 +22,7 @@ from .image_frame import EMPTY_EXTENT, ImageFrame
 
 MODEL_FIELD = "apmgsrn_model"
 QUADS_OF_A_BOX = ((0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (2, 3, 7, 6), (1, 2, 6, 5), (0, 4, 7, 3))
+NAMELESS = "values"  # what an array without a name is called
 GHOSTS = vtkDataSetAttributes.GhostArrayName()
 HIDDEN = {"point": vtkDataSetAttributes.HIDDENPOINT, "cell": vtkDataSetAttributes.HIDDENCELL}
 CODES = {"point": vtkDataObject.FIELD_ASSOCIATION_POINTS, "cell": vtkDataObject.FIELD_ASSOCIATION_CELLS}
@@ -131,15 +132,24 @@ def choose_array(image, name: str | None, association: str | None) -> tuple:
     """
     sides = {"point": image.GetPointData(), "cell": image.GetCellData()}
     for side in (association,) if association else sides:
-        array = sides[side].GetArray(name) if name else sides[side].GetScalars() or sides[side].GetArray(0)
+        array = _find_array(sides[side], name)
         if array is not None:
-            return array, array.GetName() or "values", side
+            return array, array.GetName() or NAMELESS, side
     listed = "; ".join(
-        f"{side} arrays: " + (", ".join(str(d.GetArrayName(i)) for i in range(d.GetNumberOfArrays())) or "none")
+        f"{side} arrays: " + (", ".join(d.GetArrayName(i) or NAMELESS for i in range(d.GetNumberOfArrays())) or "none")
         for side, d in sides.items()
     )
     wanted = f"the {association or 'point or cell'} array {name!r}" if name else "a numeric array"
     raise FieldError(f"TargetArray: expected {wanted}, found {listed}")
+
+
+def _find_array(side, name: str | None):
+    """The numeric array with this name, of an unnamed one NAMELESS; without a name the active or first one; or None."""
+    arrays = [side.GetArray(number) for number in range(side.GetNumberOfArrays())]
+    arrays = [array for array in arrays if array is not None and array.GetName() != GHOSTS]
+    if name:
+        return next((array for array in arrays if (array.GetName() or NAMELESS) == name), None)
+    return side.GetScalars() or next(iter(arrays), None)
 
 
 @dataclass(frozen=True)
