@@ -23,7 +23,7 @@ from .validation import check
 MOST_ROOTS = 4096
 LEAVES_OF_A_ROOT = 64  # that the budget must have for each root
 FINER = 1  # levels beyond the data's resolution
-PROBES_OF_A_LEAF = 8  # of the budget: for the first look at the roots
+PROBES_OF_A_LEAF = 8  # of the budget: points of the first look at the roots
 MOST_POINTS = 1 << 20  # evaluated at once
 ROUND = 0.25  # a round splits the leaves with this share of the largest error and more
 NOISE = 2e-7  # of the field's root mean square: what float32 cannot tell from a constant
@@ -108,9 +108,8 @@ class _Growth:
         self._position = np.indices(counts[::-1]).reshape(3, -1)[::-1].T.copy()
         self._level = np.zeros(len(self._position), dtype=np.int64)
         self._first_child = np.full(len(self._position), NO_CHILD)
-        self._probes = 2  # along an axis of a root
-        while len(self._level) * (2 * self._probes) ** len(self._axes) <= PROBES_OF_A_LEAF * budget:
-            self._probes *= 2
+        probes = PROBES_OF_A_LEAF * budget / len(self._level)
+        self._probes = max(int(probes ** (1 / len(self._axes))), 2)  # along an axis of a root
         other = sum(name != field for name in names)
         expected = budget * (len(self._offsets) / (len(self._offsets) - 1) + other)
         self._progress = _Progress(expected, on_progress)
