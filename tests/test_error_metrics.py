@@ -1,9 +1,8 @@
 """Errors summed block by block against their definitions on the whole."""
 
-import threading
-
 import numpy as np
 import pytest
+from thread_ranks import on_ranks
 
 from apmgsrn_core import BrickLayout, Communicator, DataError, ErrorSums, Grid, Region, bricks_of_points, error_metrics, psnr, ssim
 from apmgsrn_core.error_metrics import ssim_of_pieces
@@ -115,42 +114,6 @@ def test_each_value_is_counted_with_the_brick_that_owns_it(association):
     assert bricks_of_points(outside, grid, layout).tolist() == [6, 6]
 
 
-class Threads:
-    """As much of an mpi4py communicator as `everywhere` and `exchange` use, among threads of this process."""
-
-    def __init__(self, size):
-        self.barrier, self.slots, self.size = threading.Barrier(size, timeout=20), [None] * size, size
-
-    def run(self, work):
-        """[work(communicator) of each rank]"""
-        results = [None] * self.size
-
-        def on_rank(rank):
-            results[rank] = work(ThreadCommunicator(self, rank))
-
-        threads = [threading.Thread(target=on_rank, args=(rank,)) for rank in range(self.size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return results
-
-
-class ThreadCommunicator(Communicator):
-    def __init__(self, threads, rank):
-        super().__init__()
-        self._threads, self.rank, self.size = threads, rank, threads.size
-
-    def everywhere(self, value):
-        self._threads.barrier.wait()
-        self._threads.slots[self.rank] = value
-        self._threads.barrier.wait()
-        return list(self._threads.slots)
-
-    def exchange(self, outgoing):
-        return [lists[self.rank] for lists in self.everywhere(outgoing)]
-
-
 def cut(dims, axis, ranks, shared):
     """(held, own) of each rank: an axis cut into pieces; with `shared` the pieces have a plane in common, as points do."""
     faces = [part * (dims[axis] - 1) // ranks for part in range(ranks)] + [dims[axis] - shared]
@@ -174,7 +137,7 @@ def test_ssim_of_pieces_is_that_of_the_whole(dims, ranks, shared):
         box = tuple(slice(a, b) for a, b in zip(held.start, held.stop))[::-1]
         return ssim_of_pieces(x[box], y[box], held, own, dims, np.ptp(x), communicator)
 
-    assert Threads(ranks).run(work) == pytest.approx([ssim(x, y)] * ranks, rel=1e-9)
+    assert on_ranks(ranks, work) == pytest.approx([ssim(x, y)] * ranks, rel=1e-9)
 
 
 def test_ssim_of_a_volume_with_a_missing_piece_is_not_a_number():

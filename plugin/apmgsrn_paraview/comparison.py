@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from apmgsrn_core import Communicator, DataError, ErrorSums, FieldError, Region, bricks_of_points, ssim_of_pieces
+from apmgsrn_core import (
+    Communicator,
+    DataError,
+    ErrorSums,
+    FieldError,
+    Region,
+    bricks_of_points,
+    held_by_lower,
+    ssim_of_pieces,
+)
 
-from .data_leaves import count_of, leaves_of, names_of, numbers_of, side_of
+from .data_leaves import count_of, leaves_of, names_of, numbered_leaves, numbers_of, side_of, visible
 from .error_table import rows_of
 from .piece_ownership import Lattice, counted, extent_of
 from .point_positions import positions_of
@@ -124,7 +133,8 @@ class Comparison:
         """Those of the table, the same on every rank."""
         communicator = self.communicator
         extents = communicator.everywhere(extent_of(self.data))
-        sums, lattices = communicator.together(lambda: self._sums(pairs, extents))
+        elsewhere = self._elsewhere(pairs, extents)
+        sums, lattices = communicator.together(lambda: self._sums(pairs, extents, elsewhere))
         gathered = communicator.everywhere(sums)
         rows = []
         for pair in pairs:
@@ -135,16 +145,39 @@ class Comparison:
             rows += rows_of(pair.name, pair.association, self.time, merged, similarity)
         return rows
 
-    def _sums(self, pairs: list[Pair], extents: list) -> tuple[dict, dict]:
+    def _elsewhere(self, pairs: list[Pair], extents: list) -> dict:
+        """{number of a leaf: (n,) bool, its points that count with a lower rank}; {} where the extents tell (collective).
+
+        Not all meshes have marks of ghosts on the points where their pieces meet.
+        """
+        communicator = self.communicator
+        if communicator.size == 1 or extents[communicator.rank] is not None:
+            return {}
+
+        def find() -> tuple[dict, dict]:
+            leaves = {n: leaf for n, leaf in numbered_leaves(self.data).items() if pairs_of(leaf, pairs, "point")}
+            seen = {n: visible(leaf, "point", duplicates=False) for n, leaf in leaves.items()}
+            return seen, {n: positions_of(leaf, "point").all()[seen[n]] for n, leaf in leaves.items()}
+
+        seen, places = communicator.together(find)
+        held, found = held_by_lower(places, communicator), {}
+        for number, flags in seen.items():
+            found[number] = np.zeros(len(flags), dtype=bool)
+            found[number][flags] = held[number]
+        return found
+
+    def _sums(self, pairs: list[Pair], extents: list, elsewhere: dict) -> tuple[dict, dict]:
         """({pair: ErrorSums}, {association: Lattice of a structured piece or None}) of this rank's piece."""
         parts = self.volume.layout.count + 1
         sums, lattices = {pair: ErrorSums(parts) for pair in pairs}, dict.fromkeys(SIDES)
-        for leaf in leaves_of(self.data):
+        for number, leaf in numbered_leaves(self.data).items():
             for association in SIDES:
                 here = pairs_of(leaf, pairs, association)
                 if not here:
                     continue
                 flags, lattices[association] = counted(leaf, association, extents, self.communicator.rank)
+                if association == "point" and number in elsewhere:
+                    flags &= ~elsewhere[number]
                 values = self.reconstruct(leaf, here, association)
                 bricks = values[BRICKS][flags] if BRICKS in values else 0
                 for pair in here:

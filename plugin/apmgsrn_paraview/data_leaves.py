@@ -15,13 +15,18 @@ HIDDEN = {
 }
 
 
+def numbered_leaves(data) -> dict:
+    """{flat index: data set} of a composite one, the same numbers on all ranks; {0: the one itself}; {} of None."""
+    if isinstance(data, vtkCompositeDataSet):
+        found = {place.GetCurrentFlatIndex(): place.GetCurrentDataObject() for place in _places(data)}
+    else:
+        found = {0: data}
+    return {number: leaf for number, leaf in found.items() if isinstance(leaf, vtkDataSet)}
+
+
 def leaves_of(data) -> list:
     """The data sets of a composite one, or the one itself; [] of None."""
-    if isinstance(data, vtkCompositeDataSet):
-        found = [iterator.GetCurrentDataObject() for iterator in _places(data)]
-    else:
-        found = [data]
-    return [leaf for leaf in found if isinstance(leaf, vtkDataSet)]
+    return list(numbered_leaves(data).values())
 
 
 def pass_on(source, target) -> list:

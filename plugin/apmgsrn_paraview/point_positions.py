@@ -28,6 +28,10 @@ class Positions:
     count: int
     part: Callable[[int, int], np.ndarray]
 
+    def all(self) -> np.ndarray:
+        """(count, 3) float64."""
+        return self.part(0, self.count)
+
 
 def positions_of(data, association: str) -> Positions:
     """The points ("point") or the centres of the cells ("cell") of a data set, in VTK's order.

@@ -12,19 +12,21 @@ from apmgsrn_core.weights import describe_brick, describe_model, pack_section
 DIMS = (9, 8, 7)
 GRID = Grid(DIMS, (1, 2, 3), (0.5, 1, 2))
 CELLS = Grid(DIMS, GRID.origin, GRID.spacing, association="cell")
+WAVELET = Grid((16, 11, 11), (-8, -5, 2))  # where a Wavelet of the parallel tests is
 NETWORK = ModelConfig(number_of_grids=4, grid_resolution=(4, 4, 4), hidden_width=16)
 TRAIN = TrainConfig(iterations=20, batch_size=300)
 TIMES = (1.0, 3.0)
 
 
 def train_models(folder) -> dict:
-    """{name: path}: of f; of f and the vector v; of v; of f in bricks; of f in cells; of f at two times."""
+    """{name: path}: of f; of f and the vector v; of v; of f in bricks; of f in cells; of RTData in bricks; of f at two times."""
     f, v = smooth_values(DIMS), smooth_values(DIMS, components=3)
     made = {
         "f": {"values": f, "name": "f"},
         "several": {"values": np.concatenate([f[..., None], v], axis=-1), "arrays": (ArraySpec("f"), ArraySpec("v", 3))},
         "vector": {"values": v, "name": "v"},
         "bricks": {"values": f, "name": "f", "bricks": (2, 1, 2)},
+        "wavelet": {"values": smooth_values((16, 11, 11)), "grid": WAVELET, "name": "RTData", "bricks": (2, 1, 2)},
         "cells": {"values": f[:-1, :-1, :-1], "name": "f", "grid": CELLS},
     }
     for name, arguments in made.items():
