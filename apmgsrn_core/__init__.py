@@ -56,6 +56,8 @@ _HOME_OF = {
     "resolve_device": "device",
     "content_hash": "fingerprint",
     "training_key": "fingerprint",
+    "ModelFile": "model_file",
+    "steps_before": "time_series",
     "psnr": "metrics",
     "ssim": "metrics",
     "RefinementTree": "refinement_tree",

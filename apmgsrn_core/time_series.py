@@ -83,3 +83,16 @@ def known_step(path: str | os.PathLike, step: int, key: str) -> bytes | None:
     except ModelFileError:  # missing, foreign or damaged: it is trained, and whether it may be written there is found then
         return None
     return None
+
+
+def steps_before(path: str | os.PathLike, time: float | None) -> bytes | None:
+    """The model in a file up to the last step before a time; None when there is none. Raises ModelFileError, DataError: the
+    time is none, or comes before the last step of the file without being one of its steps."""
+    file = ModelFile(path)
+    times = file.header.times
+    if time is None or not times:
+        raise DataError(f"{path}: expected time steps in the model and in the data, found {times} and {time}")
+    count = sum(t < time for t in times)
+    if count < len(times) and times[count] != time:
+        raise DataError(f"{path}: expected a time after {times[-1]:g}, its last one, or one of its own, found {time:g}")
+    return first_steps(file, count) if count else None

@@ -17,7 +17,7 @@ from .mesh_arrays import common_arrays, select_arrays
 from .mesh_cells import MeshCells
 from .mesh_domain import mesh_bounds, mesh_mask, suggest_dims
 from .mesh_leaves import mesh_leaves
-from .mesh_samples import sample_mesh
+from .mesh_samples import MeshSize, mesh_size, sample_mesh
 
 MOST_POINTS = 4_000_000  # of the lattice, when its dims are chosen
 FEWEST_SAMPLES, MOST_SAMPLES = 1 << 18, 1 << 22  # of all ranks, when their number is chosen
@@ -58,7 +58,7 @@ class MeshInput:
         own = sum(look["values"] for look in told)
         self.source_bytes = sum(look["bytes"] for look in told)
         wanted = samples or min(max(OVERSAMPLING * own, FEWEST_SAMPLES), MOST_SAMPLES)
-        self._draw(data, mine, wanted / own, seed)
+        self._draw(data, mine, wanted, seed)
 
     @property
     def value_bytes(self) -> int:
@@ -73,17 +73,19 @@ class MeshInput:
         """The samples of a region, what stands in their way as an exception, or None."""
         return self._pieces.fetch(region)
 
-    def _draw(self, data, mine: dict | None, share: float, seed: int) -> None:
-        """This rank's samples, `share` of them for each of its own values."""
+    def _draw(self, data, mine: dict | None, wanted: int, seed: int) -> None:
+        """This rank's share of so many samples, by the values, the cells and the volume that it has."""
         names = [(a.name, a.association) for a in self.arrays]
+
+        own = self._communicator.together(lambda: MeshSize() if mine is None else mesh_size(data, names))
+        whole = MeshSize.of_pieces(self._communicator.everywhere(own))
 
         def drawn():
             if mine is None:
                 voxels = tuple(max(n - 1, 1) for n in self.grid.dims)[::-1]
                 columns = sum(a.components for a in self.arrays)
                 return np.zeros((0, 3)), np.zeros((0, columns)), np.zeros(voxels, dtype=bool)
-            count = max(math.ceil(share * mine["values"]), 2)
-            found = sample_mesh(data, names, count, seed + self._communicator.rank)
+            found = sample_mesh(data, names, wanted, seed + self._communicator.rank, whole)
             return found.positions, found.values, mesh_mask(data, self.grid.bounds, self.grid.dims, names)
 
         positions, values, covered = self._communicator.together(drawn)

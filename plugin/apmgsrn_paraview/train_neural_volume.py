@@ -14,9 +14,11 @@ from apmgsrn_core import Communicator, DataError, ModelFileError
 from . import trained_model, vtk_bridge
 from .data_leaves import add_array, drop_arrays, pass_on
 from .image_frame import ImageFrame
+from .input_puller import InputPuller
 from .lattice_input import LATTICES
 from .point_positions import positions_of
 from .point_values import evaluate
+from .series_result import SeriesResult
 from .trained_model import Answer, Memory, TrainedModel
 from .training_run import TrainingRun
 from .training_settings import TrainingSettings
@@ -42,7 +44,7 @@ class TrainNeuralVolume(TrainingSettings):
         self._surveys = Memory()  # state of the input -> what a look at all of it has told
         self._volume = self._volume_stamp = self._values = self._values_stamp = self._boxes = self._boxes_stamp = None
         self._frame, self._input_frame = ImageFrame(), ImageFrame()
-        self._spoken = 0.0
+        self._spoken, self._series = 0.0, (0, 1)
 
     # -- the pipeline ----------------------------------------------------------------------
 
@@ -91,40 +93,39 @@ class TrainNeuralVolume(TrainingSettings):
         model, rank = answer.model, vtk_bridge.rank_and_size()[0]
         volume = self._open(model)
         image, table, mesh = (vtkDataObject.GetData(outputs, port) for port in range(3))
+        time = vtk_bridge.requested_time(request, outputs)
         if not self.settings["output_reconstruction"]:
             self._frame = EMPTY
             self._place_nothing(image)
         elif answer.of_mesh:
-            self._fill_mesh(image, volume, self._puller(inputs)(None))
+            extent = vtk_bridge.requested_extent(outputs) if isinstance(image, LATTICES) else None
+            self._fill_mesh(image, volume, InputPuller(self, inputs)(extent), time)
         else:
             self._frame = answer.frame
-            self._fill_lattice(image, volume, vtk_bridge.requested_extent(outputs))
+            self._fill_lattice(image, volume, vtk_bridge.requested_extent(outputs), time)
         vtk_bridge.fill_table(table, model.history, with_rows=rank == 0)
         vtk_bridge.fill_boxes(mesh, self._own_boxes(volume, model))
         for output in (image, table, mesh):
             vtk_bridge.tag_model(output, model.path)
         self.status = model.status
 
-    def _fill_lattice(self, image, volume, extent: tuple) -> None:
+    def _fill_lattice(self, image, volume, extent: tuple, time: float | None) -> None:
         """The reconstruction of an extent; that of the last request is kept for the next port that asks."""
-        stamp = (volume, extent)
+        stamp = (volume, extent, volume.step_at(time))
         if self._values_stamp != stamp:
             self.SetProgressText("reconstructing")
             kept, frame = type(image)(), self._frame
             fields = tuple(array.name for array in volume.arrays)
-            step = len(volume.times) - 1
-            time = volume.times[step] if step >= 0 else None
             output = VolumeOutput(volume, volume.grid, frame, frame.extent[::2], fields, time)
             output.fill_extent(kept, extent, lambda share: self.UpdateProgress(share) or True)
             self._values, self._values_stamp = kept, stamp
         image.ShallowCopy(self._values)
 
-    def _fill_mesh(self, mesh, volume, piece) -> None:
+    def _fill_mesh(self, mesh, volume, piece, time: float | None) -> None:
         """The reconstruction on this rank's part of the input, at its points and the centres of its cells."""
         self.SetProgressText("reconstructing")
         if piece is None:
             raise DataError("input: expected a mesh, found none")
-        time = volume.times[-1] if volume.times else None
         for _, leaf in pass_on(piece, mesh):
             drop_arrays(leaf)
             for association in ("point", "cell"):
@@ -186,7 +187,7 @@ class TrainNeuralVolume(TrainingSettings):
         if answer is None:
             answer = self._answer_together((question, self.GetMTime()), inputs)
             self._answers.keep(question, answer)
-        elif question != self._served and vtk_bridge.rank_and_size()[0] == 0:
+        elif question != self._served and self.settings["time_steps"] != "append" and vtk_bridge.rank_and_size()[0] == 0:
             trained_model.save(answer.model, self.model_path())  # another time step lies there now
         if answer.model.path:
             self._answers.forget(lambda other: other.model.ended_by(answer.model))
@@ -199,8 +200,7 @@ class TrainNeuralVolume(TrainingSettings):
             raise self._failure[1]
         communicator = Communicator(vtk_bridge.pipeline_communicator())
         try:
-            pull = self._puller(inputs)
-            run = TrainingRun(self, self._input_frame, communicator, self._surveys, attempt[0][1:], pull)
+            run = TrainingRun(self, communicator, self._surveys, attempt[0][1:], InputPuller(self, inputs))
             result = run.result(vtkDataObject.GetData(inputs[0], 0))
             model = communicator.from_root(lambda: self._told(result, run.job))
         except Exception as error:
@@ -210,20 +210,6 @@ class TrainNeuralVolume(TrainingSettings):
         self._failure = None
         return Answer(model, run.frame, run.job.mask == "voxels")
 
-    def _puller(self, inputs):
-        """What asks the pipeline above for another extent and returns what it gives; None when it fails."""
-        info, port = inputs[0].GetInformationObject(0), self.GetInputConnection(0, 0).GetIndex()
-        executive, whole = self.GetInputExecutive(0, 0), self._input_frame.extent
-
-        def pull(extent):
-            if extent is None:
-                vtk_bridge.request_piece(info, whole)
-            else:
-                vtk_bridge.request(info, extent)
-            return vtkDataObject.GetData(inputs[0], 0) if executive.Update(port) else None
-
-        return pull
-
     def _question(self, request, outputs) -> tuple:
         """What the answer depends on, as every rank can see it; equal questions have equal answers."""
         upstream = self.GetInputExecutive(0, 0)
@@ -232,7 +218,7 @@ class TrainNeuralVolume(TrainingSettings):
             vtk_bridge.chosen_array(self),
             upstream.__this__,
             upstream.GetPipelineMTime(),
-            vtk_bridge.requested_time(request, outputs),
+            vtk_bridge.requested_time(request, outputs) if self.settings["time_steps"] in ("current", "append") else None,
         )
 
     # -- what the run asks of the filter -----------------------------------------------------
@@ -261,13 +247,24 @@ class TrainNeuralVolume(TrainingSettings):
             trained_model.check_target(target)
         return known
 
+    def begin_step(self, number: int, count: int) -> None:
+        """A time step of so many is trained now: progress is that of all of them."""
+        self._series = number, count
+
+    def current_time(self, data) -> float | None:
+        """The time of what is at the input."""
+        return vtk_bridge.data_time(data) if data is not None else None
+
     def _show(self, state) -> bool:
-        self.SetProgressText(state.message)
-        self.UpdateProgress(min(max(state.fraction, 0.0), 1.0))
+        number, count = self._series
+        message = f"time step {number + 1} of {count}: {state.message}" if count > 1 else state.message
+        fraction = (number + state.fraction) / count
+        self.SetProgressText(message)
+        self.UpdateProgress(min(max(fraction, 0.0), 1.0))
         pause = self.settings["report_progress"]
         if pause and (time.monotonic() - self._spoken >= pause or state.iteration == state.iterations):
             self._spoken = time.monotonic()
-            sys.stdout.write(f"rank {vtk_bridge.rank_and_size()[0]}: {state.message}\n")  # one write: ranks do not mix
+            sys.stdout.write(f"rank {vtk_bridge.rank_and_size()[0]}: {message}\n")  # one write: ranks do not mix
             sys.stdout.flush()
         return not self.GetAbortExecute()  # CheckAbort would empty the outputs
 
@@ -280,4 +277,6 @@ class TrainNeuralVolume(TrainingSettings):
         """On rank 0: what all ranks are told of a finished training, or of a model that was there."""
         if isinstance(result, TrainedModel):
             return result
+        if isinstance(result, SeriesResult):
+            return result.describe(self.model_path())
         return trained_model.describe(result, job, self.model_path())

@@ -72,14 +72,14 @@ def describe(result, job, target: str) -> TrainedModel:
     bricks = f"{job.layout.count} bricks, " if job.layout.count > 1 else ""
     model = TrainedModel(result.key, data, target, history=result.history)
     model.status = (
-        f"trained ({result.stop_reason}): {_quality(result)} after {bricks}{steps} iterations"
+        f"trained ({result.stop_reason}): {quality(result)} after {bricks}{steps} iterations"
         f" and {result.seconds:.1f} s, {size} bytes, ratio {job.byte_count / size:.1f}"
     )
     save(model, target)
     return model
 
 
-def _quality(result) -> str:
+def quality(result) -> str:
     """The PSNR, of several arrays each with its name."""
     if len(result.array_psnr) == 1:
         return f"{next(iter(result.array_psnr.values())):.2f} dB"

@@ -8,19 +8,21 @@ call RequestData once for each pass, but when a source fails in between it does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from dataclasses import dataclass, replace
 
 from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet, vtkDataSet
 
 import apmgsrn_core as core  # names that need torch are looked up when a training begins
-from apmgsrn_core import DataError
+from apmgsrn_core import ConfigError, DataError
 
 from .array_choice import ArrayChoice
 from .image_frame import ImageFrame
+from .input_puller import InputPuller
 from .lattice_input import LATTICES, LatticeInput, LatticeLook, look_at_lattice
 from .mesh_input import MeshInput
-from .trained_model import Memory
+from .series_result import SeriesResult
+from .trained_model import Memory, check_target
 
 
 @dataclass
@@ -29,51 +31,101 @@ class TrainingRun:
 
     Args:
         filter: The `TrainNeuralVolume` that asks.
-        frame: Where the whole input lies, empty for a mesh.
         communicator: The ranks of the pipeline.
         surveys: Remembers the surveys of data that has been looked at; the same on all ranks.
         state: Of the data above, the same on all ranks; key of `surveys`.
-        pull: Given an extent (None: the piece that is this rank's), returns the data object that the pipeline gives; None
-            when it fails.
+        pull: Asks the pipeline for more.
     """
 
     filter: object
-    frame: ImageFrame
     communicator: object
     surveys: Memory
     state: tuple
-    pull: Callable[[tuple | None], object]
+    pull: InputPuller
+    frame: ImageFrame = ImageFrame()
     job: core.VolumeJob | None = None
 
     def result(self, data):
         """Train (collective); `data` is what arrived for the corner. Returns what `volume_passes` returns."""
+        kind = self.filter.settings["time_steps"]
+        if kind == "append":
+            return self._appended(data)
+        if kind != "current":
+            return self._series()
+        return self._step(data, on_survey=self._known)
+
+    def _step(self, data, on_survey=None, base: core.ModelFile | None = None, series: bool = False, share: float = 1.0):
+        """Train one time step, after those of a base, within a share of the time budget."""
         filter_, communicator = self.filter, self.communicator
         devices = communicator.together(lambda: core.devices_of_rank(filter_.settings["device"], communicator.neighbours))
-        source = self._source(data)
+        source = self._source(data, base)
         self.frame = source.frame
         model, train = communicator.together(lambda: (filter_.model_config(), filter_.train_config()))
+        train = replace(train, time_budget=train.time_budget * share)
         bricks, parameters = filter_.settings["bricks"], filter_.settings["parameters"]
         components = sum(a.components for a in source.arrays)
-        layout = core.choose_layout(
+        layout = base.header.layout if base is not None else core.choose_layout(
             source.grid, bricks, source.value_bytes, model, components, parameters, devices, communicator
-        )
-        initial = communicator.from_root(filter_.read_initial)
-        job = self.job = core.VolumeJob(
-            source.grid, layout, source.arrays, source.dtype, model, train, parameters, initial, source.time, source.mask,
-            source.source_bytes,
         )  # fmt: skip
-        state = (*self.state, job.arrays, job.grid, layout)
+        initial = communicator.from_root(filter_.read_initial) if base is None else b""
+        time = source.time if self.pull.time is None else self.pull.time
+        job = self.job = communicator.together(lambda: core.VolumeJob(
+            source.grid, layout, source.arrays, source.dtype, model, train, parameters, initial, time, source.mask,
+            source.source_bytes, series, base,
+        ))  # fmt: skip
+        state = (*self.state, time, job.arrays, job.grid, layout)
+
+        def surveyed(survey):
+            self.surveys.keep(state, survey)
+            return on_survey(survey) if on_survey is not None else None
+
         passes = core.volume_passes(
             job, communicator, devices, owners=source.owners(layout), survey=self.surveys.get(state),
-            on_survey=lambda found: self._surveyed(state, found), **filter_.arguments(),
+            on_survey=surveyed, **filter_.arguments(),
         )  # fmt: skip
         return core.drive_passes(passes, source.fetch)
 
-    def _surveyed(self, state: tuple, survey):
-        self.surveys.keep(state, survey)
+    def _known(self, survey):
         return self.communicator.from_root(lambda: self.filter.known_model(self.job, survey))
 
-    def _source(self, data) -> LatticeInput | MeshInput:
+    def _series(self) -> SeriesResult:
+        """Train the chosen time steps one after the other."""
+        filter_, before, path = self.filter, self.pull.time, self.filter.model_path()
+        times = self.communicator.together(lambda: filter_.chosen_times(self.pull.times))
+        if path:
+            self.communicator.from_root(lambda: check_target(path))
+        series, base = SeriesResult(times), None
+        try:
+            for number, self.pull.time in enumerate(times):
+                filter_.begin_step(number, len(times))
+                result = self._step(self.pull.first_look(), None, base, True, 1 / len(times))
+                series.add(result, self.job)
+                if "stopped by user" in result.stop_reason:
+                    break
+                base = core.ModelFile(path if result.model is None else result.model)
+        finally:
+            self.pull.time = before
+            filter_.begin_step(0, 1)
+        return series
+
+    def _appended(self, data) -> SeriesResult:
+        """Add the current time step to the model in ModelFile, or begin one there."""
+        path = self.filter.model_path()
+        time = self.communicator.everywhere(self.filter.current_time(data))[0]
+
+        def earlier() -> bytes | None:
+            if not path:
+                raise ConfigError("ModelFile: expected the model to append time steps to, found no name")
+            check_target(path)
+            return core.steps_before(path, time) if os.path.exists(path) and os.path.getsize(path) else None
+
+        found = self.communicator.from_root(earlier)
+        base = None if found is None else core.ModelFile(found, path)
+        series = SeriesResult((time,))
+        series.add(self._step(data, None, base, True), self.job)
+        return series
+
+    def _source(self, data, base: core.ModelFile | None) -> LatticeInput | MeshInput:
         """What the input is, agreed among the ranks: on some there may be nothing to see."""
         choice = self.filter.array_choice()
         try:
@@ -90,16 +142,17 @@ class TrainingRun:
         self.communicator.together(failing)
         if isinstance(seen, LatticeLook):
             look = replace(seen, obeyed=isinstance(mine, LatticeLook) and mine.obeyed)
-            return LatticeInput(look, self.frame, self.communicator, self.pull)
+            return LatticeInput(look, self.pull.frame, self.communicator, self.pull)
         settings = self.filter.settings
         return MeshInput(
-            self.pull(None), choice, settings["mesh_dimensions"], settings["mesh_samples"], settings["seed"], self.communicator
-        )
+            self.pull(None), choice, settings["mesh_dimensions"], settings["mesh_samples"], settings["seed"], self.communicator,
+            None if base is None else base.header.grid,
+        )  # fmt: skip
 
     def _look(self, data, choice: ArrayChoice) -> LatticeLook | str:
         """Of this rank's data: a look at its lattice, or "mesh"."""
         if isinstance(data, LATTICES):
-            return look_at_lattice(data, choice, self.frame) or "mesh"
+            return look_at_lattice(data, choice, self.pull.frame) or "mesh"
         if not isinstance(data, (vtkDataSet, vtkCompositeDataSet)):
             found = "nothing" if data is None else data.GetClassName()
             raise DataError(f"input: expected a data set or composite data, found {found}")

@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import replace
 
-from apmgsrn_core import PRESETS, BrickLayout, ConfigError, ModelConfig, TrainConfig, list_devices
+from apmgsrn_core import PRESETS, BrickLayout, ConfigError, DataError, ModelConfig, TrainConfig, list_devices
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice
@@ -55,7 +55,8 @@ class TrainingSettings(Proxy):
     SetValueTransform = setting("value_transform", "auto", ("auto", "identity", "log", "asinh"))
     SetMeshDimensions = setting("mesh_dimensions", (0, 0, 0))
     SetMeshSamples = setting("mesh_samples", 0)
-    SetTimeSteps = setting("time_steps", "current", ("current",))
+    SetTimeSteps = setting("time_steps", "current", ("current", "all", "range", "append"))
+    SetTimeStepRange = setting("time_step_range", (0, -1))
 
     AddPointArray, ClearPointArrays = selection("point_arrays")
     AddCellArray, ClearCellArrays = selection("cell_arrays")
@@ -71,10 +72,23 @@ class TrainingSettings(Proxy):
     def train_config(self) -> TrainConfig:
         return TrainConfig(**{field: self.settings[field] for field in TRAINING})
 
+    def chosen_times(self, times: tuple) -> tuple:
+        """Those of an input's time steps that are trained. Raises DataError when there are none."""
+        if not times:
+            raise DataError("TimeSteps: expected an input with time steps, found one without")
+        if self.settings["time_steps"] == "all":
+            return times
+        first, last = self.settings["time_step_range"]
+        last = last if last >= 0 else len(times) + last
+        if not 0 <= first <= last < len(times):
+            raise DataError(f"TimeStepRange: expected numbers from 0 to {len(times) - 1}, found {first} to {last}")
+        return times[first : last + 1]
+
     def array_choice(self) -> ArrayChoice:
         """The arrays to train. Raises ConfigError when several are wanted and none is chosen."""
         chosen = self.settings
         several = [(n, "point") for n in chosen["point_arrays"]] + [(n, "cell") for n in chosen["cell_arrays"]]
+        several = [array for array in several if array[0] != vtk_bridge.GHOSTS]  # ParaView offers it as well
         if chosen["several_arrays"] and not several:
             raise ConfigError("PointArrays, CellArrays: expected at least one array, found none chosen")
         names = tuple(several) if chosen["several_arrays"] else ()

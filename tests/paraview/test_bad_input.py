@@ -39,18 +39,18 @@ def failing(source, **settings):
     return filter_
 
 
-def test_a_mesh(vtk_errors):
-    filter_ = failing(simple.Sphere())
-    assert_one_line(vtk_errors, filter_, "image data", "vtkPolyData")
-    assert_empty_but_valid(filter_)
-
-
-def test_a_multiblock(vtk_errors):
-    wavelet = simple.Wavelet(WholeExtent=[0, 5, 0, 5, 0, 5])
-    filter_ = failing(simple.GroupDatasets(Input=[wavelet]))
+def test_a_table(vtk_errors):
+    table = simple.ProgrammableSource(OutputDataSetType="vtkTable", Script="")
+    filter_ = failing(table)
     lines = vtk_errors.take()
-    assert lines and "image data" in lines[0]
-    assert "image data" in info(filter_, "LastError")
+    assert lines and "expected a data set or composite data, found vtkTable" in lines[0]
+    assert "vtkTable" in info(filter_, "LastError")
+
+
+def test_a_mesh_without_the_array(vtk_errors):
+    filter_ = failing(simple.Sphere(), TargetArray=["POINTS", "pressure"])
+    assert_one_line(vtk_errors, filter_, "'pressure'", "point arrays: Normals")
+    assert_empty_but_valid(filter_)
 
 
 def test_an_array_that_is_not_there(vtk_errors):

@@ -1,0 +1,123 @@
+"""Time series in the pipeline: all steps, a range of them, or one after the other into one file."""
+
+import numpy as np
+import pytest
+from conftest import TINY, info, output
+from paraview import simple
+from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkCommonDataModel import vtkDataObject
+
+SOURCE = """
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as S
+import numpy as np
+info = self.GetOutputInformation(0)
+t = info.Get(S.UPDATE_TIME_STEP()) if info.Has(S.UPDATE_TIME_STEP()) else TIMES[0]
+t = max([s for s in TIMES if s <= t + 1e-9] or TIMES[:1])
+nx = 9
+output.SetExtent(0, nx - 1, 0, 7, 0, 6)
+z, y, x = np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 8), np.linspace(0, 1, nx), indexing="ij")
+output.PointData.append((np.sin(3 * x + t) + y * z).astype("float32").ravel(), "f")
+output.SetSpacing(1 if t < GROWS else 2, 1, 1)
+output.GetInformation().Set(output.VTKObject.DATA_TIME_STEP(), t)
+"""
+INFORMATION = """
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as S
+info = self.GetOutputInformation(0)
+info.Set(S.WHOLE_EXTENT(), 0, 8, 0, 7, 0, 6)
+info.Set(S.TIME_STEPS(), TIMES, len(TIMES))
+info.Set(S.TIME_RANGE(), (TIMES[0], TIMES[-1]), 2)
+"""
+TIMES = (0.0, 1.0, 2.5, 3.0)
+
+
+def moving(times=TIMES, grows=99.0):
+    head = f"TIMES, GROWS = {list(times)}, {grows}\n"
+    return simple.ProgrammableSource(
+        OutputDataSetType="vtkImageData", Script=head + SOURCE, ScriptRequestInformation=head + INFORMATION
+    )
+
+
+def values(proxy, time):
+    proxy.UpdatePipeline(time)
+    data = proxy.GetClientSideObject().GetOutputDataObject(0)
+    return vtk_to_numpy(data.GetPointData().GetArray("f")).copy(), data.GetInformation().Get(vtkDataObject.DATA_TIME_STEP())
+
+
+def trained(source, **settings):
+    filter_ = simple.TrainNeuralVolume(Input=source, **{**TINY, "Iterations": 200, **settings})
+    filter_.UpdatePipeline(TIMES[1])
+    return filter_
+
+
+def test_all_steps_are_in_one_file_and_shown_at_their_time(tmp_path):
+    source = moving()
+    filter_ = trained(source, TimeSteps="All", ModelFile=str(tmp_path / "m.apmgsrn"))
+    assert "trained 4 of 4 time steps" in info(filter_, "Status")
+    table = output(filter_, 1)
+    steps = vtk_to_numpy(table.GetColumnByName("time"))
+    assert sorted(set(steps)) == list(TIMES)
+    volume = simple.NeuralVolume(FileName=str(tmp_path / "m.apmgsrn"))
+    volume.UpdatePipelineInformation()
+    assert tuple(volume.TimestepValues) == TIMES
+    for time in (3.0, 0.0, 2.5):
+        expected, _ = values(source, time)
+        shown, _ = values(filter_, time)
+        sampled, own = values(volume, time)
+        assert np.abs(shown - expected).max() < 0.5 and own == time
+        np.testing.assert_allclose(sampled, shown, atol=1e-4)
+    volume.InterpolateTime = 1
+    between, own = values(volume, 1.75)
+    first, last = values(volume, 1.0)[0], values(volume, 2.5)[0]
+    np.testing.assert_allclose(between, (first + last) / 2, atol=1e-4)
+    assert own == 1.75
+
+
+def test_going_through_time_does_not_train_again(tmp_path, monkeypatch):
+    import apmgsrn_core.volume_training as training
+
+    seen, plan = [], training.plan_bricks
+    monkeypatch.setattr(training, "plan_bricks", lambda *a: seen.append(1) or plan(*a))
+    filter_ = trained(moving(), TimeSteps="All", ModelFile=str(tmp_path / "m.apmgsrn"))
+    for time in (0.0, 3.0, 1.0):
+        filter_.UpdatePipeline(time)
+    assert len(seen) == 4
+    again = trained(moving(), TimeSteps="All", ModelFile=str(tmp_path / "m.apmgsrn"))
+    assert len(seen) == 4 and "no training needed" in info(again, "Status")
+    longer = trained(moving((*TIMES, 4.0)), TimeSteps="All", ModelFile=str(tmp_path / "m.apmgsrn"))
+    assert len(seen) == 5 and "trained 1 of 5" in info(longer, "Status")
+
+
+def test_steps_are_appended_as_they_come(tmp_path):
+    source, path = moving(), str(tmp_path / "m.apmgsrn")
+    filter_ = simple.TrainNeuralVolume(Input=source, **{**TINY, "TimeSteps": "Append", "ModelFile": path})
+    volume = simple.NeuralVolume(FileName=path)
+    for count, time in enumerate(TIMES, 1):
+        filter_.UpdatePipeline(time)
+        assert info(filter_, "LastError") == ""
+        volume.FileName = path
+        volume.UpdatePipelineInformation()
+        simple.ReloadFiles(volume) if hasattr(simple, "ReloadFiles") else None
+    filter_.UpdatePipeline(0.0)  # going back takes nothing away
+    fresh = simple.NeuralVolume(FileName=path)
+    fresh.UpdatePipelineInformation()
+    assert tuple(fresh.TimestepValues) == TIMES and count == 4
+
+
+def test_a_range_of_steps():
+    filter_ = trained(moving(), TimeSteps="Range", TimeStepRange=[1, -2])
+    assert "trained 2 of 2 time steps" in info(filter_, "Status")
+
+
+@pytest.mark.parametrize(
+    "source, settings, words",
+    [
+        (lambda: simple.Wavelet(WholeExtent=[0, 5, 0, 5, 0, 5]), {"TimeSteps": "All"}, "TimeSteps: expected an input with time steps"),
+        (moving, {"TimeSteps": "Range", "TimeStepRange": [2, 9]}, "TimeStepRange: expected numbers from 0 to 3, found 2 to 9"),
+        (moving, {"TimeSteps": "Append"}, "ModelFile: expected the model to append"),
+        (lambda: moving(grows=2.0), {"TimeSteps": "All"}, "expected a time step on the same lattice"),
+    ],
+)  # fmt: skip
+def test_series_that_cannot_be(vtk_errors, source, settings, words):
+    filter_ = trained(source(), **settings)
+    assert words in info(filter_, "LastError")
+    assert vtk_errors.take()
