@@ -38,6 +38,10 @@ class DeviceBatch:
     weights: torch.Tensor
     blocks: torch.Tensor
 
+    def to(self, device: torch.device) -> "DeviceBatch":
+        """The same batch on a device; itself where it is there already."""
+        return self if self.points.device == device else DeviceBatch(*(t.to(device) for t in vars(self).values()))
+
 
 class DeviceSampler:
     """Draws batches, uniformly and where the error is large, so that the weighted loss is unbiased.
