@@ -43,6 +43,7 @@ class TrainingResult:
         psnr: In dB over the data's range: of all bricks, from their last rows; blending at their faces is left out. Of several
             arrays the mean of their errors relative to their ranges; of a transformed array that of the transformed values.
         array_psnr: Of each array by name, in dB over its own range.
+        missing: Values that are NaN or infinite, or hidden: they are not trained, and the model has none there.
         stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data"; of many
             bricks all that occurred, with commas.
         warnings: Readable lines.
@@ -57,6 +58,7 @@ class TrainingResult:
     history: dict[str, np.ndarray]
     psnr: float
     array_psnr: dict[str, float]
+    missing: int
     stop_reason: str
     warnings: tuple[str, ...]
     seconds: float
@@ -123,9 +125,9 @@ def volume_passes(
     if job.series and path is not None:
         taken = communicator.from_root(lambda: known_step(path, job.step, own_key))
         if taken is not None:
-            return _taken(job, taken, own_key, path, devices)
+            return _taken(job, survey.missing, taken, own_key, path, devices)
     plans = communicator.together(lambda: plan_bricks(job, survey))
-    warnings = _warnings_about(job, survey, plans)
+    warnings = _warnings_about(job, plans)
     communicator.from_root(lambda: [(on_warning or logger.warning)(line) for line in warnings] and None)
     folder = None
     if path is not None:
@@ -158,11 +160,11 @@ def drive_passes(passes: Generator, fetch: Callable[[Region | None], np.ndarray 
         return end.value
 
 
-def _taken(job: VolumeJob, model: bytes, key: str, path, devices: list) -> TrainingResult:
+def _taken(job: VolumeJob, missing: int, model: bytes, key: str, path, devices: list) -> TrainingResult:
     """What is told of a time step that was in the file already."""
     unknown = {array.name: math.nan for array in job.arrays}
     return TrainingResult(
-        merged_table([]), math.nan, unknown, "taken from the file", (), 0.0, key, job.layout, model, os.fspath(path),
+        merged_table([]), math.nan, unknown, missing, "taken from the file", (), 0.0, key, job.layout, model, os.fspath(path),
         ",".join(map(str, devices)),
     )  # fmt: skip
 
@@ -200,20 +202,14 @@ def _result(
     history = merged_table([(line[0], line[3]) for line in bricks])
     logger.info("trained %r: %s, %.2f dB", job.name, ", ".join(stopped), psnr_of(error))
     return TrainingResult(
-        history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
+        history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, survey.missing, ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
         ",".join(map(str, devices)),
     )  # fmt: skip
 
 
-def _warnings_about(job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...]) -> tuple[str, ...]:
+def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...]) -> tuple[str, ...]:
     """What a user should know before relying on the result."""
     warnings = []
-    size = job.grid.region.count * job.components
-    if survey.missing:
-        warnings.append(
-            f"array {job.name!r}: {survey.missing} of {size} values are NaN or infinite; they are left out "
-            "of the range and of the training, and the model has no value there"
-        )
     model, data = sum(p.model.model_bytes(job.components) for p in plans), job.byte_count
     if model > data / 4:
         warnings.append(

@@ -70,10 +70,11 @@ def describe(result, job, target: str) -> TrainedModel:
     data = result.to_bytes() if size < LARGE_BYTES or result.model is not None else b""
     steps = _last_of_bricks(result.history, "iteration")
     bricks = f"{job.layout.count} bricks, " if job.layout.count > 1 else ""
+    holes = f", {result.missing} values without data" if result.missing else ""
     model = TrainedModel(result.key, data, target, history=result.history)
     model.status = (
         f"trained ({result.stop_reason}): {quality(result)} after {bricks}{steps} iterations"
-        f" and {result.seconds:.1f} s, {size} bytes, ratio {job.byte_count / size:.1f}"
+        f" and {result.seconds:.1f} s{holes}, {size} bytes, ratio {job.byte_count / size:.1f}"
     )
     save(model, target)
     return model

@@ -63,7 +63,7 @@ class VolumeOutput:
             sampled += region.count
         for part, array in parts:
             vtk_bridge.fill_array(image, part, array.name, array.association)
-        for association, there in valid.items():
+        for association, there in sorted(valid.items()):  # cells first
             vtk_bridge.hide_missing(image, there, association)
         return sampled
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from vtkmodules.util.numpy_support import get_vtk_array_type, get_vtk_to_numpy_typemap, numpy_to_vtk, vtk_to_numpy
-from vtkmodules.vtkCommonCore import VTK_DOUBLE, VTK_ID_TYPE, vtkDataArray, vtkPoints, vtkStringArray
+from vtkmodules.vtkCommonCore import VTK_BIT, VTK_DOUBLE, VTK_ID_TYPE, VTK_UNSIGNED_CHAR, vtkDataArray, vtkPoints, vtkStringArray
 from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkDataObject, vtkDataSet, vtkDataSetAttributes
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
@@ -185,9 +185,10 @@ def numpy_type(array) -> np.dtype:
 
 
 def read_values(array, grid: Grid) -> np.ndarray:
-    """A view `values[z, y, x]` (components last, when more than one) of an array's own memory."""
-    if not array.HasStandardMemoryLayout():
-        copy = vtkDataArray.CreateDataArray(array.GetDataType())
+    """A view `values[z, y, x]` (components last, when more than one) of an array's own memory; of bits a copy as uint8."""
+    bits = array.GetDataType() == VTK_BIT
+    if bits or not array.HasStandardMemoryLayout():
+        copy = vtkDataArray.CreateDataArray(VTK_UNSIGNED_CHAR if bits else array.GetDataType())
         copy.DeepCopy(array)
         array = copy
     if array.GetNumberOfTuples() != math.prod(grid.value_dims):
@@ -213,11 +214,22 @@ def fill_array(image, values: np.ndarray, name: str, association: str) -> None:
 
 
 def hide_missing(image, valid: np.ndarray, association: str) -> None:
-    """Hide the points or cells, [z, y, x], that have no value; ParaView then leaves them out. Nothing when all have one."""
+    """Hide the points or cells, [z, y, x], that have no value; ParaView then leaves them out. Nothing when all have one.
+
+    The cells of hidden points are hidden too: surfaces and volumes are drawn by cells.
+    """
     if valid.all():
         return
-    hidden = HIDDEN[association]
-    array = numpy_to_vtk(np.where(valid, 0, hidden).astype(np.uint8).ravel(), deep=1)
+    _mark_hidden(image, valid, association)
+    if association == "point" and attributes(image, "cell").GetArray(GHOSTS) is None:
+        for axis in range(3):
+            if valid.shape[axis] > 1:
+                valid = np.take(valid, range(valid.shape[axis] - 1), axis) & np.take(valid, range(1, valid.shape[axis]), axis)
+        _mark_hidden(image, valid, "cell")
+
+
+def _mark_hidden(image, valid: np.ndarray, association: str) -> None:
+    array = numpy_to_vtk(np.where(valid, 0, HIDDEN[association]).astype(np.uint8).ravel(), deep=1)
     array.SetName(GHOSTS)
     attributes(image, association).AddArray(array)
 
