@@ -48,18 +48,6 @@ def q_criterion(jacobian: np.ndarray) -> np.ndarray:
     return -0.5 * np.einsum("nij,nji->n", j, j)
 
 
-def gradient_magnitude(gradient: np.ndarray) -> np.ndarray:
-    """The length of a scalar's gradient: (n, 3) -> (n,) float64, in the scalar's unit per length unit.
-
-    Raises:
-        DataError: Another shape.
-    """
-    gradient = np.asarray(gradient, dtype=np.float64)
-    if gradient.ndim != 2 or gradient.shape[1] != 3:
-        raise DataError(f"gradient: expected shape (n, 3) of a scalar, found {gradient.shape}")
-    return np.linalg.norm(gradient, axis=1)
-
-
 def _jacobian(jacobian: np.ndarray) -> np.ndarray:
     jacobian = np.asarray(jacobian, dtype=np.float64)
     if jacobian.ndim != 3 or jacobian.shape[1:] != (3, 3):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import BrickLayout, DataError, Grid, ModelConfig, train_volume
-from apmgsrn_core.field_derivatives import divergence, gradient_magnitude, q_criterion, vorticity
+from apmgsrn_core.field_derivatives import divergence, q_criterion, vorticity
 from volumes import tiny
 
 RANDOM = np.random.default_rng(0).normal(size=(9, 3, 3))
@@ -40,7 +40,6 @@ def test_float32_is_computed_in_float64_and_nan_stays():
         assert found.dtype == np.float64 and len(found) == 9
         np.testing.assert_array_equal(found, function(jacobian.astype(np.float64)))
         assert (np.isnan(found).reshape(9, -1).any(1) == (np.arange(9) == 3)).all() or function is vorticity
-    assert gradient_magnitude(np.float32([[3, 0, 4], [0, 0, 0]])).tolist() == [5.0, 0.0]
 
 
 @pytest.mark.parametrize("function", [divergence, vorticity, q_criterion])
@@ -48,12 +47,6 @@ def test_float32_is_computed_in_float64_and_nan_stays():
 def test_another_shape_is_an_error(function, shape):
     with pytest.raises(DataError, match=r"expected shape \(n, 3, 3\).*found " + str(shape).replace("(", r"\(")[:-1]):
         function(np.zeros(shape))
-
-
-@pytest.mark.parametrize("shape", [(9,), (9, 2), (9, 1, 3)], ids=str)
-def test_a_magnitude_is_of_a_scalar(shape):
-    with pytest.raises(DataError, match=r"expected shape \(n, 3\)"):
-        gradient_magnitude(np.zeros(shape))
 
 
 def test_the_conventions_are_those_of_vtk():
