@@ -34,9 +34,10 @@ class ModelFilter(Proxy):
         self.model = ModelInput()
         self._done = self._all = 0
 
-    def AddArray(self, name: str) -> None:
-        self.settings["arrays"] += (name,)
-        self.Modified()
+    def SetArrayStatus(self, name: str, chosen: int) -> None:
+        if chosen:
+            self.settings["arrays"] += (name,)
+            self.Modified()
 
     def ClearArrays(self) -> None:
         if self.settings["arrays"]:
@@ -46,9 +47,9 @@ class ModelFilter(Proxy):
     def GetDevices(self) -> list:
         return list_devices()
 
-    def GetArrayNames(self) -> list:
-        """Of the model, once it is known."""
-        return self.model.array_names
+    def GetArrayInfo(self) -> list:
+        """Name and first status of each array of the model, once it is known: none is chosen."""
+        return [text for name in self.model.array_names for text in (name, "0")]
 
     # -- the pipeline ----------------------------------------------------------------------
 
