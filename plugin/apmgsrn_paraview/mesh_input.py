@@ -47,6 +47,10 @@ class MeshInput:
         self, data, choice: ArrayChoice, dims: tuple, samples: int, seed: int, communicator, grid: Grid | None = None
     ):
         self._communicator = communicator
+        if min(dims) < 0:
+            raise DataError(f"MeshDimensions: expected three numbers >= 0, found {dims}")
+        if samples < 0:
+            raise DataError(f"MeshSamples: expected a number >= 0, found {samples}")
         mine = communicator.together(lambda: _looked_at(data, choice))
         told = [look for look in communicator.everywhere(mine) if look is not None]
         if not told:
@@ -132,8 +136,6 @@ def _kinds(look: dict) -> list[tuple]:
 
 def _lattice_over(told: list[dict], dims: tuple) -> Grid:
     """The lattice over the bounds of all parts, as fine as the finest part asks for, or with the dims of the user."""
-    if min(dims) < 0:
-        raise DataError(f"MeshDimensions: expected three numbers >= 0, found {dims}")
     bounds = np.array([look["bounds"] for look in told])
     low, high = bounds[:, ::2].min(0), bounds[:, 1::2].max(0)
     steps = np.array([look["steps"] for look in told]).min(0)
