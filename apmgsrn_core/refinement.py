@@ -135,7 +135,7 @@ class _Growth:
             masked &= np.isnan(found[:, 0])
             values[name] = np.squeeze(found, 1).astype(np.float32) if found.shape[1] == 1 else found.astype(np.float32)
         self._progress.end()
-        return RefinementTree(self._borders, level, position, child, masked, values)
+        return RefinementTree(self._borders, level, position, child, masked, values).pruned()
 
     def _grow(self) -> tuple[np.ndarray, np.ndarray]:
         """Split leaves, the worst first, until the budget is used or nothing is left to gain.

@@ -24,7 +24,7 @@ class RefinementTree:
         level: (n,) of each node; 0 for a root.
         position: (n, 3) of each node among those of its level, along x, y, z.
         first_child: (n,) index of a node's first child; NO_CHILD for a leaf.
-        masked: (n,) bool: there is no data in the node.
+        masked: (n,) bool: there is no data in the node, which is a leaf then.
         values: By field, (n,) or (n, components) float32 means over the nodes; NaN where masked.
     """
 
@@ -85,6 +85,17 @@ class RefinementTree:
     def sample_points(self, points_xyz: np.ndarray, field: str) -> np.ndarray:
         """Values (n,) or (n, components) of the leaves that hold world positions (n, 3) inside of the box."""
         return self.values[field][self.find(points_xyz)]
+
+    def pruned(self) -> "RefinementTree":
+        """The tree without what is below masked nodes; VTK's filters end the program when a masked node has children."""
+        inner = np.flatnonzero(self.first_child != NO_CHILD)
+        family = self.first_child[inner, None] + np.arange(1 << len(self.axes))
+        kept = np.ones(len(self.level), dtype=bool)
+        kept[family[self.masked[inner]]] = False
+        place = np.cumsum(kept) - 1
+        child = np.where(self.masked | (self.first_child == NO_CHILD), NO_CHILD, place[self.first_child])[kept]
+        values = {name: numbers[kept] for name, numbers in self.values.items()}
+        return RefinementTree(self.borders, self.level[kept], self.position[kept], child, self.masked[kept], values)
 
 
 def extended_axes(borders) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """The tree of cells that is refined where a field has detail."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -184,12 +185,33 @@ def test_what_has_no_data_is_masked_and_not_split():
     assert set(tree.level[tree.leaves[low[:, 0] >= 4]]) == {0}, "leaves far from the data stay roots"
 
 
-def test_a_parent_is_masked_when_all_its_children_are():
-    tree = refine(Function(GRIDS["points"], half_empty), budget=3000)
+def test_nothing_stays_below_a_masked_node():
+    grid = GRIDS["points"]
+    tree = refine(Function(grid, ball(grid)), budget=2000)
+    low, high = tree.boxes(np.arange(len(tree.level)))
+    masked = high[:, 0] <= 4.0  # with all that is inside of it
+    assert (tree.first_child[masked] != NO_CHILD).any()
+    pruned = replace(tree, masked=masked).pruned()
+    assert (pruned.first_child[pruned.masked] == NO_CHILD).all() and pruned.masked.any()
+    np.testing.assert_allclose(pruned.volumes(pruned.leaves).sum(), volume_of(grid), rtol=1e-9)
+    points = random_points(grid)
+    np.testing.assert_array_equal(pruned.masked[pruned.find(points)], points[:, 0] < 4.0)
+    shown = points[points[:, 0] > 4.0]
+    np.testing.assert_array_equal(pruned.sample_points(shown, "f"), tree.sample_points(shown, "f"))
+
+
+@pytest.mark.parametrize("budget", [300, 1000, 3000])
+def test_masked_nodes_are_leaves(budget):
+    grid = Grid((33, 31, 29))
+    present = np.random.default_rng(3).random(grid.dims) < 0.3  # so that cells of any size have too little data
+
+    def scattered(points):
+        return np.where(present[tuple(np.rint(points).astype(int).T)], points[:, 2], np.nan)
+
+    tree = refine(Function(grid, scattered), budget=budget)
     inner = np.flatnonzero(tree.first_child != NO_CHILD)
-    of_children = tree.masked[tree.first_child[inner, None] + np.arange(8)]
-    np.testing.assert_array_equal(tree.masked[inner], of_children.all(axis=1))
-    assert of_children.any() and not of_children.all()
+    assert tree.masked.any() and not tree.masked[inner].any()
+    assert not tree.masked[tree.first_child[inner, None] + np.arange(8)].all(axis=1).any()
 
 
 def test_the_border_of_the_data_is_refined():

@@ -167,6 +167,24 @@ def test_a_contour_has_the_area_of_that_of_a_uniform_grid(ball):
     assert adaptive == pytest.approx(uniform, rel=0.02)
 
 
+def test_a_contour_stops_where_there_is_no_data():
+    volume = Waves(Grid((33, 31, 29)), empty=lambda p: np.linalg.norm(p - [6, 6, 6], axis=1) > 5.3)
+    tree = refine(volume, budget=5000)
+    mesh = contour(make_source(hyper_tree_grid(tree)), "CELLS")
+    assert mesh.GetNumberOfCells() > 100
+    where = vtk_to_numpy(mesh.GetPoints().GetData())
+    assert np.linalg.norm(where - [6, 6, 6], axis=1).max() < 6
+
+
+def test_a_contour_of_scattered_data():
+    grid = Grid((33, 31, 29))
+    present = np.random.default_rng(3).random(grid.dims) < 0.3
+    tree = refine(Waves(grid, empty=lambda p: ~present[tuple(np.rint(p).astype(int).T)]), budget=3000)
+    assert tree.masked.any() and not tree.masked.all()
+    mesh = contour(make_source(hyper_tree_grid(tree)), "CELLS")  # would end the program at a masked cell with children
+    assert mesh.GetNumberOfCells() > 0
+
+
 def test_a_slice_cuts_the_whole_box_and_has_the_values(ball):
     _, tree = ball
     slice_ = simple.Slice(Input=make_source(hyper_tree_grid(tree)))
