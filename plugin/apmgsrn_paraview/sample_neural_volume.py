@@ -43,7 +43,7 @@ class SampleNeuralVolume(ModelFilter):
         """A static input gets the times of the model."""
         info = outputs.GetInformationObject(0)
         info.Set(vtkAlgorithm.CAN_HANDLE_PIECE_REQUEST(), 1)
-        if not inputs[DATA].GetInformationObject(0).Has(Pipeline.TIME_STEPS()):
+        if not _has_times(inputs):
             vtk_bridge.promise_times(info, self._model_times(inputs))
         return 1
 
@@ -71,18 +71,22 @@ class SampleNeuralVolume(ModelFilter):
             self.status = "nothing to sample"  # of several ranks one without a piece may lack the field data too
             return
         volume = self.open_volume(path)
-        sampler = PointSampler(volume, self.settings, self._time(source, request, outputs))
+        own_time = vtk_bridge.data_time(source) if _has_times(inputs) else None
+        wanted = vtk_bridge.requested_time(request, outputs) if own_time is None else own_time
+        sampler = PointSampler(volume, self.settings, wanted)
         if not self.settings["pass_input_arrays"]:
             for leaf in leaves:
                 drop_arrays(leaf)
         names = sampler.names_beside(leaves)
         self.begin("sampling the neural volume", places)
         inside = sum(self._sample_leaf(leaf, sampler, names) for leaf in leaves)
-        time = vtk_bridge.data_time(source)
-        if (time := sampler.time_of_values if time is None else time) is not None:
+        time = sampler.time_of_values if own_time is None else own_time
+        if time is not None:
             target.GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), time)
         vtk_bridge.tag_model(target, path)
-        self.status = f"{inside} of {places} {association}s have values"
+        rank, size = vtk_bridge.rank_and_size()
+        where = f" on rank {rank} of {size}" if size > 1 else ""
+        self.status = f"{inside} of {places} {association}s have values{where}"
 
     def _sample_leaf(self, leaf, sampler: PointSampler, names: dict) -> int:
         """Add the arrays to a leaf; returns how many places have values."""
@@ -95,10 +99,10 @@ class SampleNeuralVolume(ModelFilter):
         side_of(leaf, association).SetActiveScalars(names[next(iter(values))])
         return int(np.count_nonzero(mask))
 
-    def _time(self, data, request, outputs) -> float | None:
-        """That of the data; of static data the one that is asked for."""
-        time = vtk_bridge.data_time(data)
-        return vtk_bridge.requested_time(request, outputs) if time is None else time
-
     def leave_empty(self, outputs) -> None:
         pass_on(self.GetInputDataObject(DATA, 0), vtkDataObject.GetData(outputs, 0))
+
+
+def _has_times(inputs) -> bool:
+    """Whether the data has times. (The time of data without them may be the one at which it was computed.)"""
+    return bool(inputs[DATA].GetInformationObject(0).Has(Pipeline.TIME_STEPS()))

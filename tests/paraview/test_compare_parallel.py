@@ -114,7 +114,7 @@ def test_client_and_parallel_server(tmp_path, model):
         server.wait()
     told = errors + log.read_text()
     assert report["compared"].startswith("RTData:") and report["rows"] == 5, told
-    assert report["sampled"].endswith("points have values") and "RTData_Gradient" not in report["arrays"]
+    assert report["sampled"].endswith("points have values on rank 0 of 2") and "RTData_Gradient" not in report["arrays"]
     assert {"RTData", "Gradient", "vtkValidPointMask"} <= set(report["arrays"])
     assert "apmgsrn_model" in report["error"]
     assert "Traceback" not in told

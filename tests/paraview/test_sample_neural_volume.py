@@ -312,6 +312,17 @@ def test_static_data_gets_the_times_of_the_model(models, by_port):
         assert time_of(data) == step
 
 
+def test_static_data_that_says_a_time_of_its_own(models):
+    source = image_like_the_model("other")
+    output(source).GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), 1.0)
+    filter_ = sample(simple.Calculator(Input=source), models["times"])
+    volume = NeuralVolume.open(models["times"], "cpu")
+    for time in TIMES:
+        filter_.UpdatePipeline(time)
+        expected = volume.sample_points(points_of(output(source)), time=time)
+        np.testing.assert_allclose(values_of(output(filter_)), expected, atol=1e-4)
+
+
 def test_between_two_times(models):
     filter_ = sample(sources()["plane"], models["times"], InterpolateTime=1, ComputeGradient=1)
     volume = NeuralVolume.open(models["times"], "cpu")
