@@ -17,6 +17,7 @@ from apmgsrn_core.sampler import Sampler
 from apmgsrn_core.scattered_data import ScatteredData
 from apmgsrn_core.scattered_placement import scattered_start_transforms
 from apmgsrn_core.scattered_sampler import ScatteredSampler
+from apmgsrn_core.training_step import DeviceStep, HostStep
 
 MODEL = ModelConfig(
     number_of_grids=48, features_per_grid=1, grid_resolution=(5, 5, 5), hidden_width=32, bias=True
@@ -81,3 +82,16 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path):
     run(Often(tmp_path / "state", 1, "key"), 0)
     resumed = run(Often(tmp_path / "state", 1, "key"), 1000)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+
+
+@pytest.mark.parametrize("kind", [DeviceStep, HostStep])
+def test_both_kinds_of_steps_take_the_batches(kind):
+    data = ScatteredData(*cloud(2000, 2), DIMS)
+    config = TrainConfig(iterations=150, batch_size=500, importance_start=20).resolved(Grid(DIMS))
+    network = Network(MODEL.with_components(2), torch.Generator().manual_seed(0))
+    sampler, step = ScatteredSampler(data, config, 0, "cpu"), kind(network, config)
+    before = mean_squared_error([network], sampler)
+    for iteration in range(config.iterations):
+        batch = sampler.draw()
+        sampler.report(iteration, batch, step.run(batch, True, iteration / config.iterations))
+    assert mean_squared_error([network], sampler) < 0.02 * before
