@@ -114,7 +114,7 @@ class BrickWorker:
         sampler = _sampler(data, train, generator, seed, device)
         reason, history = train_brick(
             network.to(device), sampler, train, lambda state: on_progress(replace(state, brick=brick)),
-            constant=not data.span, must_live=attempt + 1 < ATTEMPTS,
+            constant=all(low == high for low, high in (a.range for a in self._arrays)), must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self._folder.checkpoint(brick, attempt) if self._folder else None,
             errors=ArrayErrors(sampler, self._arrays) if wants_columns(self._arrays) else None,
         )  # fmt: skip
