@@ -23,8 +23,8 @@ done
 
 # The limits are for a hang, not for speed: a rank that waits for another would wait for ever.
 case "$tier" in
-  quick) selected="not slow and not mpi and not gui and not long"; limit=150 ;;
-  default) selected="not long"; limit=600 ;;
+  quick) selected="not slow and not mpi and not gui and not long"; limit=300 ;;
+  default) selected="not long"; limit=1500 ;;
   long) selected=""; limit=14400 ;;
 esac
 
