@@ -21,7 +21,6 @@ def hyper_tree_grid(tree: RefinementTree) -> vtkHyperTreeGrid:
         field is the active scalars.
     """
     grid = vtkHyperTreeGrid()
-    grid.Initialize()
     fill_hyper_tree_grid(grid, tree)
     return grid
 
