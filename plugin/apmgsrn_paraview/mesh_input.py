@@ -28,7 +28,7 @@ class MeshInput:
     """The parts of a mesh on all ranks (collective).
 
     Args:
-        data: This rank's part: any data set or composite data; empty or None where a rank has none.
+        data: This rank's part: any data set or composite data, empty where a rank has none; None where the pipeline failed.
         choice: Of arrays.
         dims: Points along x, y, z of the lattice; 0 chooses by the sizes of the cells.
         samples: How many are drawn on all ranks together; 0 chooses.
@@ -99,7 +99,7 @@ class MeshInput:
 def _looked_at(data, choice: ArrayChoice) -> dict | None:
     """What a rank knows of its part; None when it has none."""
     if data is None:
-        return None
+        raise DataError("input: expected data, found that the pipeline above has failed")
     leaves = mesh_leaves(data)
     if not any(_has_data(MeshCells(leaf)) for leaf in leaves):
         return None

@@ -1,5 +1,8 @@
 """Training on every kind of data set: meshes, composite data, flat data, holes, types, and what cannot be trained."""
 
+import json
+import subprocess
+
 import numpy as np
 import pytest
 from conftest import info, make_image, make_source, output, smooth_values, train
@@ -8,6 +11,7 @@ from meshes import (
     with_fields,
 )  # fmt: skip
 from paraview import simple
+from test_parallel import ENVIRONMENT, HERE, MPIRUN, PLUGIN
 from vtkmodules import vtkCommonCore as core
 from vtkmodules import vtkCommonDataModel as vtk
 from vtkmodules.util.numpy_support import vtk_to_numpy
@@ -417,3 +421,87 @@ def test_one_point_and_bad_numbers(vtk_errors):
     train(make_source(with_fields(hexahedra())), MeshSamples=-5)
     (line,) = vtk_errors.take()
     assert "MeshSamples" in line and "-5" in line
+
+
+# -- on several ranks ----------------------------------------------------------------------------
+
+IN_PARALLEL = {"mesh": (13, 11, 11), "blocks": (19, 8, 9), "both sides": (13, 11, 11), "rectilinear": (5, 4, 6)}
+
+
+def run(ranks, folder, what):
+    """What the script reported, and what it printed."""
+    mpirun = [*MPIRUN[:-1], str(ranks)] if ranks > 1 else []
+    command = [*mpirun, "pvbatch", str(HERE / "any_data_script.py"), PLUGIN, str(folder), what]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((folder / f"{what}.json").read_text()), done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(plugin, tmp_path_factory):
+    """{ranks: (folder, report)}"""
+    above = tmp_path_factory.mktemp("any_data")
+    data = rectilinear(*AXES["falling"])
+    source = make_source(add(data, "f", linear(positions_of(data)) - 4))
+    simple.SaveData(str(above / "input.vtr"), proxy=source, DataMode="Binary")
+    simple.Delete(source)
+    results = {}
+    for ranks in (1, 2, 4):
+        folder = above / f"ranks{ranks}"
+        folder.mkdir()
+        results[ranks] = folder, run(ranks, folder, "models")[0]
+    return results
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", IN_PARALLEL)
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_pieces_of_ranks_are_trained_together(runs, kind, ranks):
+    folder, report = runs[ranks]
+    assert report[kind]["Status"].startswith("trained") and report[kind]["LastError"] == ""
+    assert report[kind]["again"].startswith("loaded from")
+    volume = NeuralVolume.open(folder / f"{kind}.apmgsrn", "cpu")
+    np.testing.assert_allclose(report[kind]["bounds"], runs[1][1][kind]["bounds"], atol=1e-6)
+    low, high = np.reshape(volume.grid.bounds, (3, 2)).T
+    places = low + np.random.default_rng(0).random((500, 3)) * (high - low)
+    if kind == "rectilinear":  # of which the values alone are learned
+        places = positions_of(rectilinear(*AXES["falling"]))
+    found, expected = volume.sample_points(places, "f"), linear(places) - 4
+    assert np.sqrt(np.mean((found - expected) ** 2)) < 0.04 * np.ptp(expected)
+    assert report[kind]["area"] == pytest.approx(runs[1][1][kind]["area"], rel=0.05)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", IN_PARALLEL)
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_each_rank_gets_its_own_piece_back(runs, kind, ranks):
+    folder, report = runs[ranks]
+    seen = [json.loads((folder / f"{kind}.{rank}").read_text()) for rank in range(ranks)]
+    for (points, cells, _), (found_points, found_cells, names) in seen:
+        assert (found_points, found_cells) == (points, cells)
+        assert "f" in names or not sum(points)
+    assert sum(any(points) for (points, _, _), _ in seen) == min(ranks, 3 if kind == "blocks" else 4)
+    cells = (np.array(IN_PARALLEL[kind]) - 1).prod() * (5 if kind == "mesh" else 1)  # tetrahedra in a hexahedron
+    assert sum(sum(found) for _, (_, found, _) in seen) == cells
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_rectilinear_grid_gives_the_same_model_on_any_ranks(runs, ranks):
+    one, many = ((runs[n][0] / "rectilinear.apmgsrn").read_bytes() for n in (1, ranks))
+    assert one == many
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_what_one_rank_lacks_is_told_once(ranks, tmp_path):
+    report, printed = run(ranks, tmp_path, "errors")
+    block = {1: "block 1 'left'", 2: "block 2 'middle'"}[ranks]
+    told = {
+        "missing": f"{block}: expected the point array 'f', found point arrays: g; cell arrays: none",
+        "negative": "MeshSamples: expected a number >= 0, found -1",
+        "empty": "input: expected a mesh with points or cells, found an empty one",
+    }
+    for name, line in told.items():
+        assert line in report[name]["LastError"] and printed.count(line) == 1, name
+    assert report["good"]["Status"].startswith("trained") and report["good"]["LastError"] == ""
