@@ -13,7 +13,7 @@ from .errors import ApmgsrnError, ModelFileError
 from .grid import Grid
 from .value_transform import IDENTITY, ValueTransform
 
-KNOWN_REQUIREMENTS = frozenset(("axes", "mask", "value transforms", "delta"))
+KNOWN_REQUIREMENTS = frozenset(("axes", "mask", "value transforms"))
 LATER_PARTS = ("residual", "macrocells")
 MASKS = (None, "values", "voxels")
 
@@ -148,7 +148,6 @@ def requirements(manifest: dict) -> list[str]:
     """What a reader must know to open a manifest with sections."""
     needed = {
         "axes": manifest["grid"].get("axes") is not None,
-        "delta": any(s["coder"] == "delta" for s in manifest["sections"]),
         "mask": manifest.get("mask") is not None,
         "value transforms": any(a["transform"] != "identity" for a in manifest["arrays"]),
     }

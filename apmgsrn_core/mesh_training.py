@@ -16,11 +16,10 @@ from .errors import DataError
 from .grid import Grid
 from .mesh_values import MeshPieces, voxel_dims
 from .model_config import ModelConfig
-from .model_file import ModelFile
 from .train_config import TrainConfig
-from .trainer import choose_layout, initial_bytes, progress_bar
+from .trainer import base_of, choose_layout, initial_bytes, run_job
 from .volume_job import VolumeJob
-from .volume_training import CHECKPOINT_SECONDS, TrainingResult, drive_passes, volume_passes
+from .volume_training import CHECKPOINT_SECONDS, TrainingResult
 
 
 def train_samples(
@@ -75,18 +74,15 @@ def train_samples(
     if not isinstance(bricks, BrickLayout):
         row = values.shape[1] * values.dtype.itemsize
         layout = choose_layout(grid, bricks, row, model, values.shape[1], parameters, devices, communicator)
-    base = communicator.together(lambda: None if append is None else ModelFile(append, "model to append to"))
-    start = initial_bytes(initial, communicator)
+    base, start = base_of(append, communicator), initial_bytes(initial, communicator)
     job = communicator.together(lambda: VolumeJob(
         grid, layout, tuple(arrays), values.dtype.name, model, train, parameters, start, time, "voxels",
         series=series or base is not None, base=base,
     ))  # fmt: skip
-    with progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
-        passes = volume_passes(
-            job, communicator, devices, path=path, checkpoint_interval=checkpoint_interval,
-            owners=pieces.owners(layout), on_progress=report, on_warning=on_warning,
-        )  # fmt: skip
-        return drive_passes(passes, pieces.fetch)
+    return run_job(
+        job, communicator, devices, pieces.fetch, path=path, checkpoint_interval=checkpoint_interval,
+        owners=pieces.owners(layout), on_progress=on_progress, on_warning=on_warning,
+    )  # fmt: skip
 
 
 def _check(values: np.ndarray, grid: Grid, arrays: Sequence[ArraySpec]) -> None:

@@ -104,18 +104,29 @@ def train_volume(
     if region is not None:
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)
-    base = communicator.together(lambda: None if append is None else ModelFile(append, "model to append to"))
-    start = initial_bytes(initial, communicator)
+    base, start = base_of(append, communicator), initial_bytes(initial, communicator)
     job = communicator.together(lambda: VolumeJob(
         grid, layout, arrays, dtype, model, train, parameters, start, time,
         series=series or base is not None, base=base,
     ))  # fmt: skip
+    return run_job(
+        job, communicator, devices, pieces.fetch if pieces is not None else lambda part: _cut(values, part),
+        path=path, checkpoint_interval=checkpoint_interval, owners=owners, key=key, on_progress=on_progress,
+        on_warning=on_warning,
+    )  # fmt: skip
+
+
+def run_job(
+    job: VolumeJob, communicator: Communicator, devices: list, fetch: Callable, *, on_progress: OnProgress | None, **settings
+) -> TrainingResult:
+    """Run the passes of a job with what `fetch` brings (collective), and show progress; see `volume_passes`."""
     with progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
-        passes = volume_passes(
-            job, communicator, devices, path=path, checkpoint_interval=checkpoint_interval, owners=owners, key=key,
-            on_progress=report, on_warning=on_warning,
-        )  # fmt: skip
-        return drive_passes(passes, pieces.fetch if pieces is not None else lambda part: _cut(values, part))
+        return drive_passes(volume_passes(job, communicator, devices, on_progress=report, **settings), fetch)
+
+
+def base_of(append: str | os.PathLike | bytes | None, communicator: Communicator) -> ModelFile | None:
+    """The model that a time step is added to (collective); None for none."""
+    return communicator.together(lambda: None if append is None else ModelFile(append, "model to append to"))
 
 
 def _agreed_arrays(

@@ -15,6 +15,7 @@ from .model_config import ModelConfig
 from .manifest import ArrayInfo
 from .mask import mask_region, unpack_mask
 from .model_file import ModelFile
+from .number_blocks import network_tensors
 from .train_config import TrainConfig
 
 MASK = "mask"  # the tensor of a section that is no weight
@@ -74,22 +75,10 @@ def _describe_grids(network: Network) -> list[dict]:
     ]
 
 
-def _tensor_names(network: Network) -> dict[str, torch.Tensor]:
-    """File name -> parameter."""
-    names = {"features": network.features, "transforms": network.transforms}
-    for index, layer in enumerate(network.layers):
-        names[f"decoder.{index}.weight"] = layer.weight
-        if layer.bias is not None:
-            names[f"decoder.{index}.bias"] = layer.bias
-    if network.skip is not None:
-        names["skip.weight"] = network.skip.weight
-    return names
-
-
 def _stored_tensors(network: Network) -> dict[str, np.ndarray]:
     """Weights in the storage type (float32 where float16 would overflow); transforms always in float32."""
     tensors = {}
-    for name, parameter in _tensor_names(network).items():
+    for name, parameter in network_tensors(network).items():
         values = parameter.detach().cpu().float().numpy()
         fits = not values.size or float(np.abs(values).max()) < float(np.finfo(np.float16).max)
         half = network.config.storage == "float16" and name != "transforms" and fits
@@ -152,7 +141,7 @@ def read_mask(file: ModelFile, brick: int, time: int = 0) -> np.ndarray | None:
 
 def _fill(network: Network, tensors: dict[str, np.ndarray], what: str) -> None:
     """Set the parameters; ModelFileError when names or shapes differ."""
-    expected = _tensor_names(network)
+    expected = network_tensors(network)
     if set(tensors) != set(expected):
         raise ModelFileError(f"{what}: expected tensors {sorted(expected)}, found {sorted(tensors)}")
     for name, parameter in expected.items():
@@ -169,6 +158,6 @@ def round_to_stored(network: Network) -> Network:
     rounded = copy.deepcopy(network)
     stored = _stored_tensors(network)
     with torch.no_grad():
-        for name, parameter in _tensor_names(rounded).items():
+        for name, parameter in network_tensors(rounded).items():
             parameter.copy_(torch.from_numpy(stored[name].astype(np.float32)))
     return rounded.requires_grad_(False)

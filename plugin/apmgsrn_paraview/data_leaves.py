@@ -7,7 +7,8 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from vtkmodules.vtkCommonCore import vtkDataArray
 from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet, vtkDataSet, vtkDataSetAttributes
 
-GHOSTS = vtkDataSetAttributes.GhostArrayName()
+from .vtk_bridge import GHOSTS, attributes
+
 DUPLICATE = vtkDataSetAttributes.DUPLICATEPOINT  # the same number for cells
 HIDDEN = {
     "point": vtkDataSetAttributes.HIDDENPOINT,
@@ -70,11 +71,6 @@ def drop_arrays(leaf) -> None:
             side.AddArray(marks)
 
 
-def side_of(leaf, association: str):
-    """The attributes of the points or of the cells."""
-    return leaf.GetPointData() if association == "point" else leaf.GetCellData()
-
-
 def count_of(leaf, association: str) -> int:
     """Points or cells."""
     return leaf.GetNumberOfPoints() if association == "point" else leaf.GetNumberOfCells()
@@ -82,7 +78,7 @@ def count_of(leaf, association: str) -> int:
 
 def names_of(leaf, association: str) -> list[str]:
     """Of all arrays of the points or of the cells, those without a name left out."""
-    side = side_of(leaf, association)
+    side = attributes(leaf, association)
     names = (side.GetArrayName(number) for number in range(side.GetNumberOfArrays()))
     return [name for name in names if name]
 
@@ -100,7 +96,7 @@ def add_array(leaf, association: str, name: str, values: np.ndarray) -> None:
     """Give a data set an array, (n,) or (n, components), without a copy; one of the same name goes."""
     array = numpy_to_vtk(np.ascontiguousarray(values), deep=0)
     array.SetName(name)
-    side_of(leaf, association).AddArray(array)
+    attributes(leaf, association).AddArray(array)
 
 
 def visible(leaf, association: str, duplicates: bool) -> np.ndarray:
@@ -109,7 +105,7 @@ def visible(leaf, association: str, duplicates: bool) -> np.ndarray:
     Args:
         duplicates: Whether those count which another rank has as its own.
     """
-    marks = side_of(leaf, association).GetArray(GHOSTS)
+    marks = attributes(leaf, association).GetArray(GHOSTS)
     if marks is None:
         return np.ones(count_of(leaf, association), dtype=bool)
     return (numbers_of(marks) & (HIDDEN[association] | (0 if duplicates else DUPLICATE))) == 0

@@ -11,14 +11,14 @@ from apmgsrn_core import list_devices
 from . import vtk_bridge
 from .data_leaves import leaves_of
 from .image_frame import ImageFrame
-from .model_input import ModelInput, find_model, named_model
+from .model_input import ModelArrays, ModelInput, find_model, named_model
 from .point_values import Stopped, Values, evaluate
 from .proxy import Proxy, setting
 
 DATA, MODEL = 0, 1  # input ports
 
 
-class ModelFilter(Proxy):
+class ModelFilter(ModelArrays, Proxy):
     """Two inputs: any data set or composite one, and perhaps an output of a neural volume that names the model.
 
     The model is that of FileName, otherwise of the port Model, otherwise of the input's own field data.
@@ -34,22 +34,8 @@ class ModelFilter(Proxy):
         self.model = ModelInput()
         self._done = self._all = 0
 
-    def SetArrayStatus(self, name: str, chosen: int) -> None:
-        if chosen:
-            self.settings["arrays"] += (name,)
-            self.Modified()
-
-    def ClearArrays(self) -> None:
-        if self.settings["arrays"]:
-            self.settings["arrays"] = ()
-            self.Modified()
-
     def GetDevices(self) -> list:
         return list_devices()
-
-    def GetArrayInfo(self) -> list:
-        """Name and first status of each array of the model, once it is known: none is chosen."""
-        return [text for name in self.model.array_names for text in (name, "0")]
 
     # -- the pipeline ----------------------------------------------------------------------
 

@@ -38,6 +38,24 @@ class ModelInput:
         return [array.name for array in known.arrays] if known is not None else []
 
 
+class ModelArrays:
+    """Of a proxy with `model` and `settings`: which arrays of its model are chosen, as check boxes; none: all."""
+
+    def SetArrayStatus(self, name: str, chosen: int) -> None:
+        if chosen:
+            self.settings["arrays"] += (name,)
+            self.Modified()
+
+    def ClearArrays(self) -> None:
+        if self.settings["arrays"]:
+            self.settings["arrays"] = ()
+            self.Modified()
+
+    def GetArrayInfo(self) -> list:
+        """Name and first status of each array of the model, once it is known: none is chosen."""
+        return [text for name in self.model.array_names for text in (name, "0")]
+
+
 def _stamp(path: str) -> tuple:
     """Changes whenever the file does."""
     try:

@@ -14,20 +14,19 @@ from . import vtk_bridge
 from .derived_arrays import add_derived
 from .hyper_tree import fill_hyper_tree_grid
 from .image_frame import ImageFrame
-from .model_input import ModelInput, chosen_arrays
+from .model_input import ModelArrays, ModelInput, chosen_arrays
 from .point_values import Stopped
-from .proxy import Proxy, selection, setting
+from .proxy import Proxy, setting
 from .volume_output import VolumeOutput
 
 
-class NeuralVolume(Proxy):
+class NeuralVolume(ModelArrays, Proxy):
     """`NeuralVolume` (in the menu) and `NeuralVolumeReader` (File > Open): a model file as a lattice or a tree of cells.
 
     Ranks sample their own extents and never talk to each other; a tree is on rank 0.
     """
 
     SetFileName = setting("file_name", "")
-    AddArray, ClearArrays = selection("arrays")
     SetOutputKind = setting("output_kind", "lattice", ("lattice", "adaptive"))
     SetScale = setting("scale", 1.0)
     SetDimensions = setting("dimensions", (0, 0, 0))
@@ -48,6 +47,7 @@ class NeuralVolume(Proxy):
     def __init__(self):
         super().__init__(inputs=0, outputs=1)
         self.frame, self.model, self._header = ImageFrame(), ModelInput(), None
+        self.settings["arrays"] = ()
 
     def FillOutputPortInformation(self, port, info):
         info.Set(vtkDataObject.DATA_TYPE_NAME(), "vtkDataObject")
@@ -55,10 +55,6 @@ class NeuralVolume(Proxy):
 
     def GetDevices(self) -> list:
         return list_devices()
-
-    def GetArrayNames(self) -> list:
-        """Of the model, once it is known."""
-        return self.model.array_names
 
     def GetModelInformation(self) -> str:
         """What is in the file, in a few lines."""

@@ -10,7 +10,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 from apmgsrn_core import ApmgsrnError
 
 from . import vtk_bridge
-from .data_leaves import add_array, count_of, drop_arrays, pass_on, side_of
+from .data_leaves import add_array, count_of, drop_arrays, pass_on
 from .model_filter import DATA, MODEL, ModelFilter
 from .model_input import no_model
 from .point_positions import positions_of
@@ -96,7 +96,7 @@ class SampleNeuralVolume(ModelFilter):
         for name, array in values.items():
             add_array(leaf, association, names[name], array)
         add_array(leaf, association, MASKS[association], mask)
-        side_of(leaf, association).SetActiveScalars(names[next(iter(values))])
+        vtk_bridge.attributes(leaf, association).SetActiveScalars(names[next(iter(values))])
         return int(np.count_nonzero(mask))
 
     def leave_empty(self, outputs) -> None:

@@ -25,8 +25,9 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkIOImage import vtkPNGReader, vtkPNGWriter
 
-from apmgsrn_paraview.data_leaves import count_of, leaves_of, side_of, visible
+from apmgsrn_paraview.data_leaves import count_of, leaves_of, visible
 from apmgsrn_paraview.point_positions import positions_of
+from apmgsrn_paraview.vtk_bridge import attributes
 
 COLUMNS = {"data": 14, "array": 16, "psnr_db": 8, "max_error": 10, "values": 9, "data_bytes": 11, "model_bytes": 11, "ratio": 7,
            "train_s": 8, "compare_s": 9}  # fmt: skip
@@ -130,7 +131,7 @@ def rows_of(table) -> list[dict]:
 
 def byte_count(data, name: str, association: str) -> int:
     """Of an array in all parts of the data, in its own type."""
-    arrays = [side_of(leaf, association).GetArray(name) for leaf in leaves_of(data)]
+    arrays = [attributes(leaf, association).GetArray(name) for leaf in leaves_of(data)]
     return sum(a.GetNumberOfValues() * a.GetDataTypeSize() for a in arrays if a is not None)
 
 
@@ -139,8 +140,8 @@ def decades(data, name: str, association: str) -> dict:
     given, found = [], []
     for leaf in leaves_of(data):
         seen = visible(leaf, association, duplicates=True)
-        given.append(vtk_to_numpy(side_of(leaf, association).GetArray(name))[seen].astype(float))
-        found.append(vtk_to_numpy(side_of(leaf, association).GetArray(f"{name}_reconstruction"))[seen].astype(float))
+        given.append(vtk_to_numpy(attributes(leaf, association).GetArray(name))[seen].astype(float))
+        found.append(vtk_to_numpy(attributes(leaf, association).GetArray(f"{name}_reconstruction"))[seen].astype(float))
     given, found = np.concatenate(given), np.concatenate(found)
     good = (given > 0) & (found > 0)
     error = np.abs(np.log10(found[good] / given[good]))
@@ -170,7 +171,7 @@ def place_of_largest(errors, row: dict) -> list:
     """Where the data is largest, a little inside of the bounds."""
     found, association = [], row["association"]
     for leaf in leaves_of(errors.GetClientSideObject().GetOutputDataObject(0)):
-        array = side_of(leaf, association).GetArray(row["array"])
+        array = attributes(leaf, association).GetArray(row["array"])
         if array is not None and array.GetNumberOfTuples():
             values = np.linalg.norm(vtk_to_numpy(array).reshape(array.GetNumberOfTuples(), -1).astype(float), axis=1)
             places = positions_of(leaf, association)
@@ -184,7 +185,7 @@ def place_of_largest(errors, row: dict) -> list:
 def colour_limits(slice_, row: dict, logarithmic: bool) -> tuple:
     """The 1 % and 99 % quantiles of the data in the slice."""
     leaves = leaves_of(slice_.GetClientSideObject().GetOutputDataObject(0))
-    arrays = [side_of(leaf, row["association"]).GetArray(row["array"]) for leaf in leaves if count_of(leaf, "point")]
+    arrays = [attributes(leaf, row["association"]).GetArray(row["array"]) for leaf in leaves if count_of(leaf, "point")]
     values = np.concatenate([vtk_to_numpy(a) for a in arrays if a is not None]).astype(float)
     values = np.linalg.norm(values, axis=1) if values.ndim > 1 else values
     values = values[np.isfinite(values) & ((values > 0) | (not logarithmic))]

@@ -18,8 +18,9 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkFiltersSources import vtkSphereSource
 
 from apmgsrn_core import NeuralVolume
-from apmgsrn_paraview.data_leaves import leaves_of, names_of, side_of
+from apmgsrn_paraview.data_leaves import leaves_of, names_of
 from apmgsrn_paraview.point_positions import positions_of as places_of
+from apmgsrn_paraview.vtk_bridge import attributes
 
 MESH = dict(MeshSamples=6000, Iterations=250, BatchSize=1000)
 GHOSTS = vtk.vtkDataSetAttributes.GhostArrayName()
@@ -78,7 +79,7 @@ KINDS = {
 
 
 def values_in(leaf, name, association):
-    return vtk_to_numpy(side_of(leaf, association).GetArray(name)).astype(np.float64)
+    return vtk_to_numpy(attributes(leaf, association).GetArray(name)).astype(np.float64)
 
 
 def relative_error(given, found, name, association):
@@ -106,7 +107,7 @@ def test_several_arrays_come_back_on_the_data_itself(kind, tmp_path):
         for name, side in (("f", "point"), ("v", "point"), ("id", "cell")):
             places = places_of(leaf, side)
             np.testing.assert_array_equal(
-                vtk_to_numpy(side_of(leaf, side).GetArray(name)), volume.sample_points(places.part(0, places.count), name)
+                vtk_to_numpy(attributes(leaf, side).GetArray(name)), volume.sample_points(places.part(0, places.count), name)
             )
     for name, side in (("f", "point"), ("v", "point"), ("id", "cell")):
         assert relative_error(data, found, name, side) < 0.04, name
