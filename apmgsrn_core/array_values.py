@@ -7,7 +7,7 @@ import numpy as np
 from .manifest import ArrayInfo
 
 
-def _scaled_range(info: ArrayInfo) -> tuple[float, float]:
+def scaled_range(info: ArrayInfo) -> tuple[float, float]:
     """(lowest, length) of the range, transformed."""
     low, high = info.transform.forward(np.array(info.range)).tolist()
     return low, high - low
@@ -15,7 +15,7 @@ def _scaled_range(info: ArrayInfo) -> tuple[float, float]:
 
 def normalised(values: np.ndarray, info: ArrayInfo) -> np.ndarray:
     """Values in the array's unit -> float64, 0 at the minimum and 1 at the maximum, transformed; NaN where not finite."""
-    low, span = _scaled_range(info)
+    low, span = scaled_range(info)
     scaled = info.transform.forward(values) - low
     scaled = scaled / span if span else scaled * 0.0
     return np.where(np.isfinite(scaled), scaled, np.nan)
@@ -23,7 +23,7 @@ def normalised(values: np.ndarray, info: ArrayInfo) -> np.ndarray:
 
 def slope_in_unit(outputs: np.ndarray, info: ArrayInfo) -> np.ndarray:
     """d value / d output, float64, of the shape of the outputs."""
-    low, span = _scaled_range(info)
+    low, span = scaled_range(info)
     return span * info.transform.inverse_slope(outputs.astype(np.float64) * span + low)
 
 
@@ -32,7 +32,7 @@ def in_unit(outputs: np.ndarray, info: ArrayInfo, kind: np.dtype) -> np.ndarray:
 
     They are clamped to what the type can hold; integers are rounded, and 0 where an output is NaN.
     """
-    low, span = _scaled_range(info)
+    low, span = scaled_range(info)
     values = info.transform.inverse(outputs.astype(np.float64) * span + low)
     if kind.kind == "f":
         return values.clip(np.finfo(kind).min, np.finfo(kind).max).astype(kind)  # NaN stays

@@ -16,6 +16,7 @@ from .history import History, TrainingState, psnr_of
 from .model import Network, evaluate
 from .sampler import Sampler
 from .schedule import make_schedule
+from .time_start import FeaturePull
 from .train_config import TrainConfig
 from .training_step import make_step
 
@@ -90,6 +91,7 @@ def train_brick(
     checkpoint: Checkpoint | None = None,
     must_live: bool = False,
     errors: ArrayErrors | None = None,
+    pull: FeaturePull | None = None,
 ) -> tuple[str, History]:
     """Train one network in place until one of the limits is reached.
 
@@ -102,6 +104,7 @@ def train_brick(
         checkpoint: Where the training goes on, if it was saved there, and saves itself; it stays when all is done.
         must_live: Whether to raise DeadNetwork as soon as the network is seen to be dead.
         errors: Measures the arrays one by one for the history; None: it has no columns for them.
+        pull: Moves the features after each step so that they take fewer bits; None: nothing does.
 
     Returns:
         (why it stopped, the history).
@@ -125,6 +128,8 @@ def train_brick(
         progress = history.progress(iteration)
         direct = bool(config.transform_gradient) and config.transform_start <= progress < config.transform_stop
         squared_error = step.run(batch, direct, progress)
+        if pull is not None:
+            pull.step(rate)
         sampler.report(iteration, batch, squared_error)
         schedule.step(history.progress(iteration + 1), step.last_loss, step.settled)
 

@@ -16,7 +16,9 @@ from .array_spec import columns_of
 from .array_values import normalised
 from .brick_folder import BrickFolder, FinishedBrick
 from .brick_survey import Survey
+from .brick_storage import StoredNetwork, store_network
 from .brick_training import CHECK_POINTS, DeadNetwork, mean_squared_error, train_brick
+from .coded_network import DecodedNetwork
 from .device_sampler import DeviceSampler
 from .field_data import FieldData
 from .grid import Grid
@@ -25,14 +27,17 @@ from .mesh_values import MeshValues
 from .model import Network
 from .model_file import ModelFile
 from .model_writer import StoredBrick
+from .network_reader import read_decoded, read_network
 from .placement import start_transforms
 from .sampler import Sampler
 from .scattered_data import ScatteredData
 from .scattered_placement import scattered_start_transforms
 from .scattered_sampler import ScatteredSampler
+from .time_series import KEY_EVERY
+from .time_start import FeaturePull, follow_ranges, starts_from_before
 from .training_step import stays_on_device
 from .volume_job import BrickPlan, VolumeJob
-from .weights import describe_brick, pack_section, read_network, round_to_stored
+from .weights import describe_brick, pack_section
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +71,8 @@ class BrickWorker:
         names = tuple(array.name for array in self._arrays) if wants_columns(self._arrays) else ()
         history = History(1, arrays=names)
         history.add_row(0, 0.0, 0.0, tuple(psnr_of(0.0) for _ in names))
-        return self._finished(brick, network, "constant data", 0.0, exact, history)
+        stored = StoredNetwork(network, pack_section(network, self._masks[brick]), "none")
+        return self._finished(brick, stored, "constant data", 0.0, exact, history)
 
     def train(
         self, brick: int, values: np.ndarray, device: torch.device, budget: float, on_progress: Callable
@@ -110,48 +116,57 @@ class BrickWorker:
         )  # fmt: skip
         seed = train.seed * SEED_STRIDE + brick + attempt * ATTEMPT_STRIDE
         generator = torch.Generator().manual_seed(seed)
-        network = self._start(data, plan, generator)
+        check = _sampler(data, train, torch.Generator(), seed, torch.device("cpu"))
+        network, before = self._start(data, plan, generator, check, attempt)
+        network = network.to(device)
         sampler = _sampler(data, train, generator, seed, device)
+        reference = None if before is None else torch.from_numpy(before.tensors["features"])
         reason, history = train_brick(
-            network.to(device), sampler, train, lambda state: on_progress(replace(state, brick=brick)),
+            network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
             constant=all(low == high for low, high in (a.range for a in self._arrays)), must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self._folder.checkpoint(brick, attempt) if self._folder else None,
             errors=ArrayErrors(sampler, self._arrays) if wants_columns(self._arrays) else None,
+            pull=FeaturePull(network.features, reference) if train.rounding else None,
         )  # fmt: skip
-        check, stored = _sampler(data, train, generator, seed, torch.device("cpu")), round_to_stored(network)
-        error = mean_squared_error([stored], check)
-        errors = ArrayErrors(check, self._arrays, CHECK_POINTS).mean_squared(stored) if wants_columns(self._arrays) else (error,)
+        stored = store_network(network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick])
+        error = mean_squared_error([stored.network], check)
+        errors = ArrayErrors(check, self._arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self._arrays) else (error,)
         last = history.table()
         of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self._arrays) else ()
         history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)
-        return self._finished(brick, network, reason, error, errors, history)
+        return self._finished(brick, stored, reason, error, errors, history)
 
-    def _start(self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator) -> Network:
-        """The network before the first step: fresh and placed, the initial model's, or that of the time step before."""
-        network = Network(plan.model, generator)
-        if self._job.base is not None:
-            before = read_network(self._job.base, plan.brick, self._job.components, self._job.step - 1)
-            network.load_state_dict(before.state_dict())
-            return network
-        if self._job.initial:
-            saved = read_network(ModelFile(self._job.initial, "initial model"), plan.brick, self._job.components)
+    def _start(
+        self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator, check, attempt: int
+    ) -> tuple[Network, DecodedNetwork | None]:
+        """The network before the first step: fresh and placed, the initial model's, or that of the time step before; of that
+        one also as it is stored, unless this step is to stand for itself."""
+        job, network = self._job, Network(plan.model, generator)
+        if job.base is not None and not attempt:
+            before = read_decoded(job.base, plan.brick, job.components, job.step - 1)
+            start = before.network()
+            follow_ranges(start, job.base.header.arrays_at(job.step - 1), self._arrays)
+            if starts_from_before(start, check):
+                network.load_state_dict(start.state_dict())
+                return network, before if job.step % KEY_EVERY else None
+        if job.initial:
+            saved = read_network(ModelFile(job.initial, "initial model"), plan.brick, job.components)
             network.load_state_dict(saved.state_dict())
-            return network
+            return network, None
         with torch.no_grad():
-            start = scattered_start_transforms if isinstance(data, ScatteredData) else start_transforms
-            network.transforms.copy_(start(data, plan.model, plan.train, generator))
-        return network
+            placed = scattered_start_transforms if isinstance(data, ScatteredData) else start_transforms
+            network.transforms.copy_(placed(data, plan.model, plan.train, generator))
+        return network, None
 
     def _finished(
-        self, brick: int, network: Network, reason: str, error: float, errors: tuple[float, ...], history: History
+        self, brick: int, stored: StoredNetwork, reason: str, error: float, errors: tuple[float, ...], history: History
     ) -> FinishedBrick:
-        section = pack_section(network, self._masks[brick])
-        entry = describe_brick(network, self.layout, brick, self._job.fitted_model)
-        stored = StoredBrick.of_bytes(brick, entry, section, self._job.step)
-        finished = FinishedBrick(stored, reason, error, errors, history.table())
+        entry = describe_brick(stored.network, self.layout, brick, self._job.fitted_model)
+        packed = StoredBrick.of_bytes(brick, entry, stored.section, self._job.step, stored.coder)
+        finished = FinishedBrick(packed, reason, error, errors, history.table())
         if self._folder is None or reason == "stopped by user":
             return finished
-        return self._folder.save(finished, section)
+        return self._folder.save(finished, stored.section)
 
 
 def _sampler(data, train, generator: torch.Generator, seed: int, device: torch.device):

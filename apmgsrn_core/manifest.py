@@ -13,7 +13,8 @@ from .errors import ApmgsrnError, ModelFileError
 from .grid import Grid
 from .value_transform import IDENTITY, ValueTransform
 
-KNOWN_REQUIREMENTS = frozenset(("axes", "mask", "value transforms"))
+KNOWN_REQUIREMENTS = frozenset(("axes", "coded networks", "mask", "value transforms"))
+CODERS = ("none", "rounded", "delta")
 LATER_PARTS = ("residual", "macrocells")
 MASKS = (None, "values", "voxels")
 
@@ -148,6 +149,7 @@ def requirements(manifest: dict) -> list[str]:
     """What a reader must know to open a manifest with sections."""
     needed = {
         "axes": manifest["grid"].get("axes") is not None,
+        "coded networks": any(section["coder"] != "none" for section in manifest["sections"]),
         "mask": manifest.get("mask") is not None,
         "value transforms": any(a["transform"] != "identity" for a in manifest["arrays"]),
     }
@@ -181,8 +183,17 @@ def _parse_sections(manifest: dict) -> Sections:
         numbers = [entry[name] for name in ("brick", "time", "offset", "length")]
         if not all(isinstance(n, int) and n >= 0 for n in numbers):
             raise ValueError(f"sections: expected whole numbers, found {numbers}")
+        _check_coder(entry["coder"], *numbers[:2])
         sections[numbers[0], numbers[1]] = (numbers[2], numbers[3], str(entry["sha256"]), str(entry["coder"]))
     for pair in ((b, t) for b in range(len(manifest["bricks"])) for t in range(len(manifest["times"]))):
         if pair not in sections:
             raise ModelFileError(f"section of brick {pair[0]}, time step {pair[1]}: missing")
     return sections
+
+
+def _check_coder(coder: str, brick: int, time: int) -> None:
+    what = f"section of brick {brick}, time step {time}"
+    if coder not in CODERS:
+        raise ModelFileError(f"{what}: coder {coder!r} is not known to this version")
+    if coder == "delta" and time == 0:
+        raise ModelFileError(f"{what}: expected a first time step that stands for itself, found coder 'delta'")

@@ -17,7 +17,7 @@ from .grid import Grid
 from .mesh_values import MeshPieces, voxel_dims
 from .model_config import ModelConfig
 from .train_config import TrainConfig
-from .trainer import base_of, choose_layout, initial_bytes, run_job
+from .trainer import base_of, choose_layout, default_model, initial_bytes, run_job
 from .volume_job import VolumeJob
 from .volume_training import CHECKPOINT_SECONDS, TrainingResult
 
@@ -29,7 +29,7 @@ def train_samples(
     *,
     arrays: Sequence[ArraySpec],
     covered: np.ndarray | None = None,
-    model: ModelConfig = ModelConfig.preset("small"),
+    model: ModelConfig | None = None,
     train: TrainConfig = TrainConfig(),
     bricks: tuple[int, int, int] | BrickLayout = (0, 0, 0),
     parameters: int = 0,
@@ -65,19 +65,21 @@ def train_samples(
         DataError, ConfigError, DeviceError, ModelFileError: As their messages say; with `comm` on all ranks.
     """
     communicator = Communicator(comm)
+    series = series or append is not None
+    model = model or default_model(series)
     devices = communicator.together(lambda: devices_of_rank(device, communicator.neighbours))
     values = np.asarray(values)
     communicator.together(lambda: _check(values, grid, arrays))
     covered = np.ones(voxel_dims(grid)[::-1], dtype=bool) if covered is None else covered
     pieces = MeshPieces(np.asarray(positions_xyz, dtype=np.float64), values, covered, grid, communicator)
-    layout = bricks
-    if not isinstance(bricks, BrickLayout):
+    base, start = base_of(append, communicator), initial_bytes(initial, communicator)
+    layout = bricks if base is None else base.header.layout
+    if not isinstance(layout, BrickLayout):
         row = values.shape[1] * values.dtype.itemsize
         layout = choose_layout(grid, bricks, row, model, values.shape[1], parameters, devices, communicator)
-    base, start = base_of(append, communicator), initial_bytes(initial, communicator)
     job = communicator.together(lambda: VolumeJob(
         grid, layout, tuple(arrays), values.dtype.name, model, train, parameters, start, time, "voxels",
-        series=series or base is not None, base=base,
+        series=series, base=base,
     ))  # fmt: skip
     return run_job(
         job, communicator, devices, pieces.fetch, path=path, checkpoint_interval=checkpoint_interval,

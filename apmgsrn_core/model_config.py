@@ -11,6 +11,8 @@ from .validation import check, check_number, check_resolution, from_dict
 
 INTERPOLATIONS = ("linear", "quadratic")
 STORAGE_BYTES = {"float16": 2, "float32": 4}
+SERIES_NUMBERS = 2
+ROUNDED_BITS = 4  # of a number, about: 2 to 6 measured (`tests/bench/time_series.py`)
 PRESETS = {
     "small": 77_000, "medium": 2**20, "large": 2**24,
     "published small": (64, 2, 8), "published medium": (16, 2, 32), "published large": (16, 4, 64),
@@ -51,7 +53,8 @@ class ModelConfig:
         bias: Whether the decoder's layers have biases; without, as published.
         linear_skip: Adds a linear map from the features straight to the output.
         output_components: Components of the output; 0 takes them from the data.
-        storage: Type of the weights in the model file, "float16" or "float32".
+        storage: Type of the weights in the model file, "float16" or "float32", unless they are rounded
+            (`TrainConfig.rounding`).
 
     Raises:
         ConfigError: A field has a value that is not allowed.
@@ -118,6 +121,11 @@ class ModelConfig:
         one = replace(small, number_of_grids=2).parameter_count() - small.parameter_count()
         return replace(small, number_of_grids=1 + (parameters - small.parameter_count()) // one)
 
+    def for_series(self) -> "ModelConfig":
+        """The same kind of model with SERIES_NUMBERS times the numbers, for the time steps of a series: trained for a quarter as
+        long and rounded it is as good, in fewer bytes (`tests/bench/time_series.py`)."""
+        return self.with_parameters(SERIES_NUMBERS * self.parameter_count())
+
     def with_parameters(self, parameters: int) -> "ModelConfig":
         """The same kind of model at about so many trained numbers: of our own family another one (`of_size`), else one
         with another number of placed grids; at least one grid."""
@@ -170,8 +178,11 @@ class ModelConfig:
         skip = components * self.feature_columns if self.linear_skip else 0
         return self.feature_parameters + 12 * self.number_of_grids + decoder + skip
 
-    def model_bytes(self, components: int = 1) -> int:
-        """Size of the weights in a model file in bytes (the manifest adds a few kilobytes)."""
+    def model_bytes(self, components: int = 1, rounded: bool = False) -> int:
+        """Size of the weights in a model file in bytes (the manifest adds a few kilobytes); `rounded`: about, when their numbers
+        are rounded to what their error allows."""
+        if rounded:
+            return self.parameter_count(components) * ROUNDED_BITS // 8
         transforms = 12 * self.number_of_grids
         weights = self.parameter_count(components) - transforms
         return weights * STORAGE_BYTES[self.storage] + transforms * 4

@@ -18,11 +18,13 @@
   own values as the layout gives them, those on shared faces included; `grids[]`, its table of feature grids: count,
   resolution, features, placed, interpolation, dtype; and `config`, those fields of its network's config that differ
   from `model`, left out when none do.
-- `sections[]`: one for each (brick, time step), sorted: brick, time, offset, length, sha256, coder ("none"). Their
+- `sections[]`: one for each (brick, time step), sorted: brick, time, offset, length, sha256, coder. Their
   bytes lie in this order, the first at 64, without gaps.
-- A section is a safetensors buffer: `features` (flat; a grid is [feature][z][y][x]), `transforms` (m, 3, 4),
+- A section of coder "none" is a safetensors buffer: `features` (flat; a grid is [feature][z][y][x]), `transforms` (m, 3, 4),
   `decoder.<i>.weight`, `decoder.<i>.bias`, `skip.weight`; float16 or float32 (transforms, and what float16 would not
   hold, whatever the table's dtype); `mask`, bytes, when the brick is not valid everywhere.
+- A section of coder "rounded", or "delta", has bytes `coded` instead of the weights: rounded numbers of the same tensors, of
+  "delta" as differences to those of the brick at the time step before; see `time_coding.py` (requires "coded networks").
 - T(value) = T(minimum) + (T(maximum) - T(minimum)) * network output with the array's transform T, the network reading normalised coordinates (`grid.py`): of the
   whole domain, or with several bricks of the values that the brick was trained on, those of others being blended in.
 - `mask`: null, or what the bits of the masks in the sections stand for: "values" or "voxels" (the cells between the
@@ -52,7 +54,7 @@ from .manifest import Header, parse_manifest
 MAGIC = b"\x89APMGSRN"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sIIQQ32s")
-BYTES = ("mask",)  # tensors of a section that are bytes, not numbers
+BYTES = ("mask", "coded")  # tensors of a section that are bytes, not numbers
 BLOCK = 1 << 26  # bytes read at a time where a file need not be in memory
 
 
@@ -74,6 +76,11 @@ class ModelFile:
         self.name = name if self._bytes is not None else os.fspath(source)
         self.size = len(self._bytes) if self._bytes is not None else self._open()
         self.header, self.sections = parse_manifest(self._read_manifest(), self.size, self.name)
+
+    def coder(self, brick: int, time: int) -> str:
+        """How a section is stored. Raises ModelFileError when there is none."""
+        self._find(brick, time)
+        return self.sections[brick, time][3]
 
     def read_section(self, brick: int = 0, time: int = 0) -> dict[str, np.ndarray]:
         """The tensors of one brick at one time step, checked: present, whole, finite."""
@@ -103,9 +110,7 @@ class ModelFile:
         what = f"{self.name}: section of brick {brick}, time step {time}"
         if (brick, time) not in self.sections:
             raise ModelFileError(f"{what}: missing")
-        offset, length, digest, coder = self.sections[brick, time]
-        if coder != "none":
-            raise ModelFileError(f"{what}: coder {coder!r} is not known to this version")
+        offset, length, digest, _ = self.sections[brick, time]
         return what, offset, length, digest
 
     def _open(self) -> int:

@@ -1,4 +1,4 @@
-"""The section coder "delta": the numbers of a network, rounded, as differences to those of the time step before.
+"""The section coders "rounded" and "delta": the numbers of a network, rounded, alone or as differences to the time step before.
 
 - A number of lane l in a block (`number_blocks.py`) is stored as a whole number q; what is read is
   float32(base + q * step_l), computed in float64. The base is the same number of the reference (the DEcoded step before), or 0.
@@ -82,23 +82,28 @@ def unpack_tensors(data: bytes, config: ModelConfig, reference: Tensors | None =
     begin = 1 + BLOCK.size * len(blocks)
     if len(data) < begin or data[0] != VERSION:
         found = f"version {data[0]}" if data else "none"
-        raise ModelFileError(f"coder 'delta': expected version {VERSION} and at least {begin} bytes, found {found}, {len(data)}")
+        raise ModelFileError(f"coded network: expected version {VERSION} and at least {begin} bytes, found {found}, {len(data)}")
     numbers = sum(b.size for b in blocks)
     if numbers > NUMBERS_A_BYTE * len(data):  # before memory is asked for them
         most = NUMBERS_A_BYTE * len(data)
-        raise ModelFileError(f"coder 'delta': expected at most {most} numbers in {len(data)} bytes, found {numbers}")
+        raise ModelFileError(f"coded network: expected at most {most} numbers in {len(data)} bytes, found {numbers}")
     coder = LaneDecoder(data[begin:], max(b.lanes for b in blocks))
     tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     for index, block in enumerate(blocks):
         has_base, *weights, code = BLOCK.unpack_from(data, 1 + BLOCK.size * index)
         if has_base and reference is None:
-            raise ModelFileError(f"coder 'delta': {block.name}: expected the time step before, found none")
+            raise ModelFileError(f"coded network: {block.name}: expected the time step before, found none")
         codes = _code_steps(coder, block, code, None)
         q = _code_numbers(coder, block, np.array(weights, np.int64), None)
         base = block.read(reference[block.name].astype(np.float64)) if has_base else 0.0
         block.write(tensors[block.name], _values(base, q, codes, block.name))
     coder.finish()
     return tensors
+
+
+def takes_reference(data: bytes, config: ModelConfig) -> bool:
+    """Whether some block of what `pack_tensors` gave needs the step before."""
+    return any(BLOCK.unpack_from(data, 1 + BLOCK.size * block)[0] for block in range(len(number_blocks(config))))
 
 
 def _encode_block(coder: LaneEncoder, block: NumberBlock, values, base, codes: np.ndarray) -> bytes:
@@ -124,7 +129,7 @@ def _code_steps(coder: LaneEncoder | LaneDecoder, block: NumberBlock, middle: in
     low, high = STEP_CODES
     if codes.min() < low or codes.max() > high:
         raise ModelFileError(
-            f"coder 'delta': {block.name}: expected step codes from {low} to {high}, found {codes.min()} to {codes.max()}"
+            f"coded network: {block.name}: expected step codes from {low} to {high}, found {codes.min()} to {codes.max()}"
         )
     return codes
 
@@ -152,7 +157,7 @@ def _code_numbers(
         rest = coder.row(class_of(expected), None if q is None else q[row] - predicted)
         known[cell], size[cell] = predicted + rest, np.abs(rest)
         if np.abs(known[cell]).max() >= NUMBER_LIMIT:
-            raise ModelFileError(f"coder 'delta': {block.name}: expected whole numbers below {NUMBER_LIMIT}, found larger ones")
+            raise ModelFileError(f"coded network: {block.name}: expected whole numbers below {NUMBER_LIMIT}, found larger ones")
         total, count = total + size[cell], count + 1
     return known[cells]
 
@@ -204,7 +209,7 @@ def _step_sizes(codes: np.ndarray) -> np.ndarray:
 def _values(base, q: np.ndarray, codes: np.ndarray, name: str) -> np.ndarray:
     values = base + q * _step_sizes(codes)
     if np.abs(values).max() > np.finfo(np.float32).max:
-        raise ModelFileError(f"coder 'delta': {name}: expected finite float32 numbers, found {np.abs(values).max():.3g}")
+        raise ModelFileError(f"coded network: {name}: expected finite float32 numbers, found {np.abs(values).max():.3g}")
     return values.astype(np.float32)
 
 

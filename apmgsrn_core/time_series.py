@@ -1,7 +1,9 @@
 """Models of several time steps: what a step that is added must have, and the steps that are there already.
 
-Every time step has a network of its own in each brick, of the same shape; it starts from that of the step before. Steps are
-added one after the other, so that a series streams, and a simulation can add to its model while it runs.
+Every time step has a network of its own in each brick, of the same shape; it starts from that of the step before where that is
+near it, and is stored as differences to it where that is cheaper. Every KEY_EVERY-th step stands for itself: so many are decoded
+at most to open one. Steps are added one after the other, so that a series streams, and a simulation can add to its model while
+it runs.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from .grid import Grid
 from .manifest import ArrayInfo, Header
 from .model_file import ModelFile
 from .model_writer import StoredBrick, pack_model
+
+KEY_EVERY = 8  # steps
 
 
 def check_follows(

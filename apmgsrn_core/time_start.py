@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import torch
 
+from .array_values import scaled_range
+from .manifest import ArrayInfo
 from .model import Network, evaluate
 from .sampler import Sampler
 
 LOOKED_AT = 1 << 14  # values
 UNEXPLAINED = 0.1  # share of the variance
 DECAY = 0.1  # of the features, per step and learning rate
-PULL = 0.03  # of the features towards the step before, per step and learning rate
+PULL = 0.01  # of the features towards the step before, per step and learning rate
 
 
 def unexplained_share(before: Network, sampler: Sampler) -> float:
@@ -32,6 +34,25 @@ def unexplained_share(before: Network, sampler: Sampler) -> float:
     error = float(((outputs - targets) ** 2).mean())
     variance = float(targets.var(dim=0, unbiased=False).mean())
     return error / variance if variance else (float("inf") if error else 0.0)
+
+
+def follow_ranges(network: Network, before: tuple[ArrayInfo, ...], now: tuple[ArrayInfo, ...]) -> None:
+    """Change the last layer in place so that the values stay when the ranges of the arrays change; without a bias the lowest
+    value moves."""
+    scale, shift = [], []
+    for old, new in zip(before, now):
+        (old_low, old_span), (low, span) = scaled_range(old), scaled_range(new)
+        usable = old_span > 0 and span > 0
+        scale += [old_span / span if usable else 1.0] * new.components
+        shift += [(old_low - low) / span if usable else 0.0] * new.components
+    with torch.no_grad():
+        factor = torch.tensor(scale, dtype=torch.float32)
+        last = network.layers[-1]
+        for layer in (last, network.skip):
+            if layer is not None:
+                layer.weight.mul_(factor[:, None])
+        if last.bias is not None:
+            last.bias.mul_(factor).add_(torch.tensor(shift, dtype=torch.float32))
 
 
 def starts_from_before(before: Network, sampler: Sampler) -> bool:

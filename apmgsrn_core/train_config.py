@@ -13,6 +13,7 @@ PLACEMENTS = ("kdtree", "published", "random")
 SCHEDULES = ("auto", "cosine", "plateau")
 POSITIONS = ("auto", "values", "continuous")
 PRECISIONS = ("auto", "full", "fast")
+SERIES_ROUNDING = 0.2
 QUALITIES = {"draft": 0.25, "normal": 1.0, "best": 2.5}  # steps, relative to the automatic number
 
 
@@ -48,8 +49,10 @@ class TrainConfig:
         transform_gradient: Whether the loss moves the grids directly, through the interpolation ("kdtree").
         transform_learning_rate: Of the transforms; None: 0.25 of the learning rate (published: 0.05 of it, halved
             within 5 steps).
-        later_steps: Share of the automatic number of steps for the time steps of a series after the first one, which start
-            from the step before.
+        series_steps: Share of the automatic number of steps for each time step of a series, whose networks are larger
+            (`ModelConfig.for_series`) and whose batches are smaller.
+        rounding: Share of the error of a network that rounding its numbers may add to it (0.2: 0.8 dB), so that each takes few
+            bits in the file; 0 keeps them in the model's storage type; below 0: automatic (0.2 in a time series, else 0).
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
         precision: "full": fp32 (published); "fast": half precision in the decoder's products where the device is faster
@@ -87,7 +90,8 @@ class TrainConfig:
     transform_learning_rate: float | None = None
     transform_start: float | None = None
     transform_stop: float | None = None
-    later_steps: float = 0.25
+    series_steps: float = 0.5
+    rounding: float = -1.0
     precision: str = "auto"
     density_window: int = 1000
     density_tolerance: float = 1e-4
@@ -108,7 +112,7 @@ class TrainConfig:
             ("time_budget", 0, 1e9), ("stop_psnr", 0, 400), ("learning_rate", 0, 10),
             ("final_learning_rate", 0, 10), ("beta_1", 0, 0.9999999), ("beta_2", 0, 0.9999999),
             ("epsilon", 0, 1), ("coarse_share", 0, 0.9), ("complexity_power", 0, 10), ("box_overlap", 1, 10),
-            ("density_tolerance", 0, 1), ("later_steps", 0.001, 10),
+            ("density_tolerance", 0, 1), ("series_steps", 0.001, 10), ("rounding", -1, 10),
         ):  # fmt: skip
             check_number(self, field, low, high)
         for field, high, kind in (
@@ -122,16 +126,15 @@ class TrainConfig:
         if self.transform_gradient and self.placement != "kdtree":
             raise ConfigError(f"transform_gradient: only placement 'kdtree' uses it, found {self.placement!r}")
 
-    def resolved(self, grid: Grid, later: bool = False) -> "TrainConfig":
-        """The same config with every automatic value filled in for this data; `later`: of a time step that is not the
-        first of its series."""
+    def resolved(self, grid: Grid, series: bool = False) -> "TrainConfig":
+        """The same config with every automatic value filled in for this data; `series`: of a time step of a series."""
         published = self.placement == "published"
         moving = published or (self.placement == "kdtree" and self.transform_gradient in (None, True))
         rate = self.learning_rate or (0.01 if published else 0.02)
         steps = 10_000 * QUALITIES[self.quality] if published else automatic_iterations(grid, self.quality)
         automatic = {
-            "iterations": max(round(steps * (self.later_steps if later else 1.0)), 1),
-            "batch_size": 100_000 if published else 5_000,
+            "iterations": max(round(steps * (self.series_steps if series else 1.0)), 1),
+            "batch_size": 100_000 if published else 2_000 if series else 5_000,
             "schedule": "plateau" if published else "cosine",
             "positions": "continuous" if published else "values",
             "learning_rate": rate,
@@ -147,7 +150,8 @@ class TrainConfig:
             "precision": "auto",
         }  # fmt: skip
         chosen = {k: v for k, v in automatic.items() if getattr(self, k) == words.get(k)}
-        return replace(self, **chosen)
+        rounding = self.rounding if self.rounding >= 0 else SERIES_ROUNDING if series else 0.0
+        return replace(self, rounding=float(rounding), **chosen)
 
     def to_dict(self) -> dict:
         """Plain values for the manifest."""

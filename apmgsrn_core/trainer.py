@@ -32,7 +32,7 @@ def train_volume(
     *,
     name: str = "values",
     arrays: Sequence[ArraySpec] = (),
-    model: ModelConfig = ModelConfig.preset("small"),
+    model: ModelConfig | None = None,
     train: TrainConfig = TrainConfig(),
     bricks: tuple[int, int, int] | BrickLayout = (0, 0, 0),
     parameters: int = 0,
@@ -62,7 +62,9 @@ def train_volume(
         name: Of the array, stored in the model.
         arrays: Of several arrays, or to choose the value transform of one: what the components of the values are, those of
             the arrays one after the other, in a type that holds them all; () is one array of that name.
-        model: The network of a brick, on the average of the bricks. Its resolution is fitted to flat data.
+        model: The network of a brick, on the average of the bricks. Its resolution is fitted to flat data. None: the small
+            preset, of a time step of several with twice the numbers (`ModelConfig.for_series`). A time step that is appended has
+            the bricks and networks of the model that it follows.
         train: How to train it. A time budget is for all bricks together; looking at them and reading are not counted.
         bricks: Along x, y, z; 0 = automatic: one while it has at most 256^3 values, fits the memory and, with `parameters`,
             gives no brick more than `model` has (the memory of the computers may then decide). Or a layout of your own.
@@ -93,21 +95,23 @@ def train_volume(
         DataError, ConfigError, DeviceError, ModelFileError: As their messages say; with `comm` on all ranks.
     """
     communicator = Communicator(comm)
+    series = series or append is not None
+    model = model or default_model(series)
     devices = communicator.together(lambda: devices_of_rank(device, communicator.neighbours))
     pieces = owners = None
     components, dtype, value_bytes = _agreed_description(values, grid, region, name, communicator)
     communicator.together(lambda: _check_choices(bricks, parameters, checkpoint_interval, grid))
     arrays = communicator.together(lambda: _agreed_arrays(arrays, name, components, dtype, unit, grid))
-    layout = bricks
-    if not isinstance(bricks, BrickLayout):
+    base, start = base_of(append, communicator), initial_bytes(initial, communicator)
+    layout = bricks if base is None else base.header.layout
+    if not isinstance(layout, BrickLayout):
         layout = choose_layout(grid, bricks, value_bytes, model, components, parameters, devices, communicator)
     if region is not None:
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)
-    base, start = base_of(append, communicator), initial_bytes(initial, communicator)
     job = communicator.together(lambda: VolumeJob(
         grid, layout, arrays, dtype, model, train, parameters, start, time,
-        series=series or base is not None, base=base,
+        series=series, base=base,
     ))  # fmt: skip
     return run_job(
         job, communicator, devices, pieces.fetch if pieces is not None else lambda part: _cut(values, part),
@@ -122,6 +126,12 @@ def run_job(
     """Run the passes of a job with what `fetch` brings (collective), and show progress; see `volume_passes`."""
     with progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
         return drive_passes(volume_passes(job, communicator, devices, on_progress=report, **settings), fetch)
+
+
+def default_model(series: bool) -> ModelConfig:
+    """The network of a brick when none is chosen; `series`: of a time step of several."""
+    small = ModelConfig.preset("small")
+    return small.for_series() if series else small
 
 
 def base_of(append: str | os.PathLike | bytes | None, communicator: Communicator) -> ModelFile | None:

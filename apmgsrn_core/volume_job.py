@@ -32,7 +32,7 @@ class VolumeJob:
         layout: Its bricks.
         arrays: In the order of their components in the values.
         dtype: Numpy's name of the type in which the values come.
-        model: What a brick has on the average, as the user chose it.
+        model: What a brick has on the average, as the user chose it; that of the base when there is one.
         train: As the user chose it.
         parameters: Of all bricks together; 0: those of `model` for each brick.
         initial: Bytes of the model to start from; b"" for none.
@@ -64,6 +64,7 @@ class VolumeJob:
         check_arrays(self.arrays)
         if self.base is not None:
             check_follows(self.base.header, self.arrays, self.grid, self.time, self.base.name)
+            object.__setattr__(self, "model", ModelConfig.from_dict(self.base.header.manifest["model"]))
 
     @property
     def name(self) -> str:
@@ -160,7 +161,7 @@ def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
             model = constant_model(job.components, grid)
         elif job.initial and model == constant_model(job.components, grid) and job.layout.count > 1:
             raise ConfigError(f"the initial model cannot be refined: its brick {brick} is of one value, which it is no more")
-        plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid, later=job.step > 0), value))
+        plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid, job.series), value))
     return tuple(plans)
 
 

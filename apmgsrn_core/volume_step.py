@@ -16,9 +16,9 @@ from .manifest import ArrayInfo
 from .mask import DomainMask
 from .model import Network
 from .model_file import ModelFile
+from .network_reader import read_mask, read_network
 from .region_sampling import RegionSampling, index_positions, own_positions, value_positions
 from .volume_derivatives import first_derivatives, second_derivatives
-from .weights import read_mask, read_network
 
 
 class VolumeStep:

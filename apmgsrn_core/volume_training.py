@@ -183,7 +183,7 @@ def _result(
     mask = job.mask if survey.masked or job.mask == "voxels" else None if job.base is None else job.base.header.mask
     manifest = describe_model(
         job.grid, job.layout, infos if job.base is None else job.base.header.arrays,
-        [*before, time_entry(job.time, infos, key, job.series)], job.fitted_model, job.train.resolved(job.grid), key, mask,
+        [*before, time_entry(job.time, infos, key, job.series)], job.fitted_model, job.train.resolved(job.grid, job.series), key, mask,
     )  # fmt: skip
     earlier = [] if job.base is None else stored_steps(job.base, communicator)
     data = None
@@ -210,7 +210,7 @@ def _result(
 def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...]) -> tuple[str, ...]:
     """What a user should know before relying on the result."""
     warnings = []
-    model, data = sum(p.model.model_bytes(job.components) for p in plans), job.byte_count
+    model, data = sum(p.model.model_bytes(job.components, bool(p.train.rounding)) for p in plans), job.byte_count
     if model > data / 4:
         warnings.append(
             f"the model ({model / 1e6:.2f} MB) is larger than a quarter of array {job.name!r} "

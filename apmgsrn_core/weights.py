@@ -1,4 +1,4 @@
-"""Networks to and from the sections of a model file."""
+"""Networks as the sections of a model file, and what its manifest says of them. `network_reader.py` reads them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from .grid import Grid
 from .model import Network
 from .model_config import ModelConfig
 from .manifest import ArrayInfo
-from .mask import mask_region, unpack_mask
-from .model_file import ModelFile
 from .number_blocks import network_tensors
 from .train_config import TrainConfig
 
-MASK = "mask"  # the tensor of a section that is no weight
+MASK, CODED = "mask", "coded"  # the tensors of a section that are no weights
 
 
 def describe_model(
@@ -48,7 +46,7 @@ def describe_model(
 def describe_brick(network: Network, layout: BrickLayout, brick: int, model: ModelConfig) -> dict:
     """The entry of a brick in `bricks[]`; its `config` holds what the network has other than the manifest's `model`."""
     core, common = layout.core(brick), model.to_dict()
-    entry = {"start": list(core.start), "stop": list(core.stop), "grids": _describe_grids(network)}
+    entry = {"start": list(core.start), "stop": list(core.stop), "grids": describe_grids(network)}
     own = {name: value for name, value in network.config.to_dict().items() if value != common[name]}
     return {**entry, "config": own} if own else entry
 
@@ -61,7 +59,16 @@ def pack_section(network: Network, mask: np.ndarray | None = None) -> bytes:
     return save({name: np.ascontiguousarray(t) for name, t in sorted(tensors.items())})
 
 
-def _describe_grids(network: Network) -> list[dict]:
+def pack_coded(data: bytes, mask: np.ndarray | None = None) -> bytes:
+    """The same of a network's coded numbers, see `coded_network.py`."""
+    from safetensors.numpy import save
+
+    coded = {CODED: np.frombuffer(data, np.uint8)}
+    return save(coded if mask is None else {**coded, MASK: mask})
+
+
+def describe_grids(network: Network) -> list[dict]:
+    """The table of feature grids of a network, in `bricks[]`."""
     return [
         {
             "count": group.count,
@@ -99,58 +106,6 @@ def brick_config(manifest: dict, brick: int) -> ModelConfig:
         return ModelConfig.from_dict({**manifest["model"], **bricks[brick].get("config", {})})
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"brick {brick}: damaged config: {type(error).__name__}: {error}") from error
-
-
-def read_network(file: ModelFile, brick: int, components: int, time: int = 0) -> Network:
-    """Rebuild the network of a brick at a time step, with so many outputs; ModelFileError when the tensors do not fit the
-    manifest."""
-    manifest = file.header.manifest
-    what = f"{file.name}: section of brick {brick}"
-    try:
-        config = brick_config(manifest, brick)
-    except ModelFileError as error:
-        raise ModelFileError(f"{file.name}: {error}") from error
-    if config.output_components != components:
-        raise ModelFileError(f"{what}: {config.output_components} outputs for {components} array components")
-    asked, length = config.parameter_count(components), file.sections[brick, time][1]
-    if asked > length // 2:  # before memory is asked for them
-        raise ModelFileError(
-            f"{what}: the manifest asks for more parameters than the section can hold: "
-            f"expected at most {length // 2} in {length} bytes, found {asked}"
-        )
-    tensors = file.read_section(brick, time)
-    tensors.pop(MASK, None)
-    network = Network(config)
-    if manifest["bricks"][brick].get("grids") != _describe_grids(network):
-        raise ModelFileError(f"{what}: the table of feature grids does not match the model")
-    _fill(network, tensors, what)
-    return network.requires_grad_(False)
-
-
-def read_mask(file: ModelFile, brick: int, time: int = 0) -> np.ndarray | None:
-    """The mask of a brick at a time step, bool [array, z, y, x]; None when all is valid. Raises ModelFileError."""
-    header = file.header
-    if header.mask is None:
-        return None
-    data = file.read_section(brick, time).get(MASK)
-    if data is None:
-        return None
-    what = f"{file.name}: section of brick {brick}, time step {time}"
-    return unpack_mask(data, len(header.arrays), mask_region(header.layout, brick, header.mask).shape_zyx, what)
-
-
-def _fill(network: Network, tensors: dict[str, np.ndarray], what: str) -> None:
-    """Set the parameters; ModelFileError when names or shapes differ."""
-    expected = network_tensors(network)
-    if set(tensors) != set(expected):
-        raise ModelFileError(f"{what}: expected tensors {sorted(expected)}, found {sorted(tensors)}")
-    for name, parameter in expected.items():
-        if tensors[name].shape != tuple(parameter.shape):
-            raise ModelFileError(
-                f"{what}: {name!r}: expected shape {tuple(parameter.shape)}, found {tensors[name].shape}"
-            )
-        with torch.no_grad():
-            parameter.copy_(torch.from_numpy(tensors[name].astype(np.float32)))
 
 
 def round_to_stored(network: Network) -> Network:

@@ -158,13 +158,13 @@ def test_a_network_that_dies_is_trained_with_another_seed(monkeypatch, bricks):
     values, grid = wave((17, 16, 15))
     start, begun = BrickWorker._start, []
 
-    def dying(worker, data, plan, generator):
-        network = start(worker, data, plan, generator)
+    def dying(worker, data, plan, *more):
+        network, before = start(worker, data, plan, *more)
         begun.append(plan.brick)
         if len(begun) in deaths:
             for layer in network.layers[:-1]:  # no neuron gives or takes anything
                 layer.weight.data.zero_()
-        return network
+        return network, before
 
     monkeypatch.setattr(BrickWorker, "_start", dying)
     deaths = {1, 2}

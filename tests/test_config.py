@@ -99,6 +99,15 @@ def test_resolving_fills_everything_once(placement):
     assert train.resolved(CUBE) == train
 
 
+def test_a_time_step_of_a_series_is_trained_shorter_and_rounded():
+    alone, step = TrainConfig().resolved(CUBE), TrainConfig().resolved(CUBE, series=True)
+    assert (step.iterations, step.batch_size, step.rounding) == (alone.iterations // 2, 2000, 0.2)
+    assert alone.rounding == 0.0 and TrainConfig(rounding=0.0).resolved(CUBE, series=True).rounding == 0.0
+    model = ModelConfig.preset("small")
+    assert 1.9 < model.for_series().parameter_count() / model.parameter_count() < 2.1
+    assert model.for_series().model_bytes(rounded=True) < model.model_bytes()
+
+
 def test_resolving_keeps_what_the_user_chose():
     chosen = TrainConfig(
         iterations=7, batch_size=9, learning_rate=0.003, importance_fraction=0.0, transform_gradient=False, transform_start=0,

@@ -24,7 +24,8 @@ from apmgsrn_core import (
 from apmgsrn_core.model import Network
 from apmgsrn_core.model_file import PREAMBLE, ModelFile
 from apmgsrn_core.model_writer import StoredBrick, pack_model
-from apmgsrn_core.weights import brick_config, describe_brick, describe_model, read_network
+from apmgsrn_core.network_reader import read_network
+from apmgsrn_core.weights import brick_config, describe_brick, describe_model
 
 MODEL = ModelConfig(number_of_grids=3, grid_resolution=(3, 4, 5), hidden_width=8)
 

@@ -19,7 +19,8 @@ from apmgsrn_core import ArrayInfo, BrickLayout, Communicator, DataError, Grid, 
 from apmgsrn_core.model import Network
 from apmgsrn_core.model_file import ModelFile
 from apmgsrn_core.model_writer import StoredBrick, pack_model, write_model
-from apmgsrn_core.weights import brick_config, describe_brick, describe_model, pack_section, read_network
+from apmgsrn_core.network_reader import read_network
+from apmgsrn_core.weights import brick_config, describe_brick, describe_model, pack_section
 
 LAYOUT = BrickLayout((7, 8, 9), (3, 2, 2), ghosts=3)
 MODEL = ModelConfig(number_of_grids=3, grid_resolution=(3, 4, 5), hidden_width=8, output_components=1)

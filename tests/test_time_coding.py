@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from apmgsrn_core import Grid, LatticeConfig, ModelConfig, TrainConfig
+from apmgsrn_core.array_values import in_unit
+from apmgsrn_core.coded_network import decode_network
 from apmgsrn_core.errors import ConfigError, ModelFileError
 from apmgsrn_core.field_data import FieldData
 from apmgsrn_core.lane_coding import LaneDecoder, LaneEncoder
+from apmgsrn_core.manifest import ArrayInfo
 from apmgsrn_core.model import Network, evaluate
 from apmgsrn_core.number_blocks import network_tensors, number_blocks, tensor_shapes
 from apmgsrn_core.rounding import mean_squared_slopes, rounding_steps
@@ -17,7 +20,8 @@ from apmgsrn_core.sampler import Sampler
 from apmgsrn_core.time_coding import (
     NEIGHBOURS, NUMBERS_A_BYTE, _code_numbers, _rest, _step_codes, _step_sizes, pack_tensors, unpack_tensors,
 )  # fmt: skip
-from apmgsrn_core.time_start import DECAY, PULL, FeaturePull, starts_from_before, unexplained_share
+from apmgsrn_core.time_start import DECAY, PULL, FeaturePull, follow_ranges, starts_from_before, unexplained_share
+from apmgsrn_core.value_transform import ValueTransform
 
 CONFIGS = [
     ModelConfig(number_of_grids=9, features_per_grid=1, grid_resolution=(3, 4, 5), hidden_width=8, bias=True, output_components=3),
@@ -257,7 +261,7 @@ def test_slopes_are_the_mean_squared_derivatives():
 def test_rounding_adds_the_share_of_the_error(config, share):
     network, points, error = trained_network(config), spread_points(), 1e-4
     tensors = {n: p.detach().numpy() for n, p in network_tensors(network).items()}
-    found = unpack_tensors(pack_tensors(tensors, rounding_steps(network, points, error, share), config), config)
+    found = unpack_tensors(pack_tensors(tensors, rounding_steps(network, points, (error,) * config.output_components, share), config), config)
     rounded = trained_network(config)
     with torch.no_grad():
         for name, parameter in network_tensors(rounded).items():
@@ -269,7 +273,18 @@ def test_rounding_adds_the_share_of_the_error(config, share):
 
 def test_an_exact_network_is_rounded_finely_not_forever():
     network = trained_network(CONFIGS[0])
-    assert all(np.isfinite(s).all() and (s > 0).all() for s in rounding_steps(network, spread_points(), 0.0))
+    assert all(np.isfinite(s).all() and (s > 0).all() for s in rounding_steps(network, spread_points(), (0.0,) * 3, 0.1))
+
+
+def test_rounding_adds_to_each_output_what_its_error_allows():
+    """An output that is met a thousand times better than the others stays so."""
+    config, errors = CONFIGS[0], (1e-4, 1e-7, 1e-4)
+    network, points = trained_network(config), spread_points()
+    tensors = {n: p.detach().numpy() for n, p in network_tensors(network).items()}
+    data = pack_tensors(tensors, rounding_steps(network, points, errors, 0.2), config)
+    rounded = decode_network(data, config).network()
+    added = ((evaluate([network], points) - evaluate([rounded], points)) ** 2).mean(dim=0) / torch.tensor(errors)
+    assert 0.1 < float(added.mean()) < 0.4 and float(added.max()) < 1.5 * 3 * 0.2
 
 
 # ---- where a time step starts --------------------------------------------------------------------------
@@ -313,6 +328,30 @@ def test_a_step_starts_from_one_that_explains_it():
     train_brick(network, sampler_of(wave(0.0)), config, lambda state: True)
     assert starts_from_before(network, sampler_of(wave(0.05)))
     assert not starts_from_before(network, sampler_of(wave(1.5)))
+
+
+@pytest.mark.parametrize("kind", ["identity", "log"])
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[1]])
+def test_values_stay_when_ranges_change(config, kind):
+    sides = [[(1.0, 9.0), (2.0, 3.0), (5.0, 5.0)], [(0.5, 8.0), (2.0, 4.0), (5.0, 6.0)]]
+    before, now = (
+        tuple(
+            ArrayInfo(str(i), "point", 1, "float64", r, transform=ValueTransform(kind))
+            for i, r in enumerate(side[: config.output_components])
+        )
+        for side in sides
+    )
+    network, points = trained_network(config), spread_points(500)
+    old = evaluate([network], points).numpy()
+    follow_ranges(network, before, now)
+    new = evaluate([network], points).numpy()
+    for output in range(min(config.output_components, 2)):
+        found, wanted = (in_unit(o[:, output], i[output], np.dtype("f8")) for o, i in ((new, now), (old, before)))
+        if config.bias:
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+        else:  # one shift is missing
+            gap = now[output].transform.forward(found) - before[output].transform.forward(wanted)
+            np.testing.assert_allclose(gap, gap.mean(), atol=1e-4)
 
 
 def test_features_shrink_or_come_to_the_reference():

@@ -18,7 +18,10 @@ ARCHITECTURE = (
     "hidden_layers", "hidden_width", "bias", "linear_skip",
 )  # fmt: skip
 PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:])  # saved states hold their places: only add at the end
-TRAINING = ("quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate")
+TRAINING = (
+    "quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate",
+    "rounding",
+)  # fmt: skip
 
 
 class TrainingSettings(Proxy):
@@ -34,6 +37,7 @@ class TrainingSettings(Proxy):
     SetBias = setting("bias", MODEL.bias)
     SetLinearSkip = setting("linear_skip", MODEL.linear_skip)
     SetStorage = setting("storage", MODEL.storage, ("float16", "float32"))
+    SetRounding = setting("rounding", TRAIN.rounding)
     SetPlacement = setting("placement", TRAIN.placement, ("kdtree", "published", "random"))
     SetQuality = setting("quality", TRAIN.quality, ("draft", "normal", "best"))
     SetPrecision = setting("precision", TRAIN.precision, ("auto", "full", "fast"))
@@ -66,11 +70,19 @@ class TrainingSettings(Proxy):
     def model_config(self) -> ModelConfig:
         chosen = self.settings
         if chosen["preset"] != "custom":
-            return replace(ModelConfig.preset(chosen["preset"]), storage=chosen["storage"])
+            model = replace(ModelConfig.preset(chosen["preset"]), storage=chosen["storage"])
+            return model.for_series() if self._is_series() and not chosen["preset"].startswith("published") else model
         return ModelConfig(storage=chosen["storage"], **{field: chosen[field] for field in ARCHITECTURE})
 
     def train_config(self) -> TrainConfig:
         return TrainConfig(**{field: self.settings[field] for field in TRAINING})
+
+    def _is_series(self) -> bool:
+        return self.settings["time_steps"] != "current"
+
+    def _is_rounded(self) -> bool:
+        rounding = self.settings["rounding"]
+        return self._is_series() if rounding < 0 else rounding > 0
 
     def chosen_times(self, times: tuple) -> tuple:
         """Those of an input's time steps that are trained. Raises DataError when there are none."""
@@ -111,7 +123,7 @@ class TrainingSettings(Proxy):
         resolution = " x ".join(map(str, model.grid_resolution))
         which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
         return (
-            f"{self.GetNumberOfParameters()} numbers in {model.storage}{which} {model.number_of_grids} grids of {resolution}"
+            f"{self.GetNumberOfParameters()} numbers {'rounded' if self._is_rounded() else f'in {model.storage}'}{which} {model.number_of_grids} grids of {resolution}"
             f" x {model.features_per_grid} ({model.interpolation}), decoder {model.hidden_layers} x {model.hidden_width}"
         )
 
@@ -128,7 +140,7 @@ class TrainingSettings(Proxy):
             return ""
         try:
             layout = self._layout()
-            train = self.train_config().resolved(layout.grid_of(0, self.about_data.grid))
+            train = self.train_config().resolved(layout.grid_of(0, self.about_data.grid), self._is_series())
         except ConfigError as error:
             return f"not valid: {error}"
         return (
@@ -142,7 +154,7 @@ class TrainingSettings(Proxy):
             return 0.0
         try:
             return self.about_data.bytes / (
-                self._brick_count() * self._fitted_model().model_bytes(self.about_data.components)
+                self._brick_count() * self._fitted_model().model_bytes(self.about_data.components, self._is_rounded())
             )
         except ConfigError:
             return 0.0

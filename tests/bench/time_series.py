@@ -1,190 +1,129 @@
-"""Time series: networks of their own against networks that are rounded, and that start from the step before.
+"""Time series: one model of all steps against a model of each step.
 
-    python tests/bench/time_series.py [--series NUMBERS:STEPS:BATCH:SHARE ...] [--json FILE] STEP_0.vti STEP_1.vti ...
+    python tests/bench/time_series.py [--rounding SHARE ...] [--json FILE] STEP_0.vti STEP_1.vti ...
 
-- `own`: one network a step as it is trained alone (small preset, normal effort, float16), and what else a series must be
-  compared with: the same ones rounded, with a quarter of the training steps, and smaller ones that take as many bytes.
-- `series`: each step from the decoded one before where that explains it (`time_start.py`), else a key frame; rounded so that
-  SHARE of its error is added, and coded as differences (`time_coding.py`). NUMBERS in a network, STEPS of BATCH points.
+- `own`: a model of each step, as it is trained alone (small preset, normal effort, float16), and what else a series must be
+  compared with: the same rounded, with a quarter of the training steps, and with so few numbers that they take the series' bytes.
+- `series`: what `train_series` makes of the steps by itself; with each SHARE of the error that rounding may add.
 
-PSNR is that of what is decoded, at every value, over the range of the whole series; of the series from the mean of the squared
-errors. Seconds are the processor's, for training, rounding and coding, without reading; `time` and `bytes` relative to the first row.
+PSNR is that of what is read from the models, at every value, over the range of the whole series; of all steps from the mean of
+the squared errors. `kinds`: K, a step that stands for itself; d, differences to the one before. Bytes are those of the model
+files. Seconds are the processor's, of the whole training, without reading the data; `time` and `bytes` relative to the first row.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from measurement import parser, print_machine, print_table, write_json  # isort: skip (sets the path)
 
 import numpy as np
 import torch
-from apmgsrn_core import Grid, ModelConfig, TrainConfig
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.kernels import kernel_for
-from apmgsrn_core.model import Network
-from apmgsrn_core.number_blocks import network_tensors
-from apmgsrn_core.placement import start_transforms
-from apmgsrn_core.rounding import PASSES, POINTS, rounding_steps
-from apmgsrn_core.sampler import Sampler
-from apmgsrn_core.schedule import make_schedule
-from apmgsrn_core.time_coding import pack_tensors, unpack_tensors
-from apmgsrn_core.time_start import FeaturePull, starts_from_before
-from apmgsrn_core.training_step import make_step
-from apmgsrn_core.weights import pack_section, round_to_stored
+from apmgsrn_core import Grid, ModelConfig, NeuralVolume, TrainConfig, train_series, train_volume
+from apmgsrn_core.model_file import ModelFile
 from ours import warm_up
 from volumes import load
 
-KEY_EVERY = 16  # steps
 
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a series is trained and stored; `steps` of each network, 0: the automatic number."""
+@dataclass
+class Measured:
+    """Of one way to store a series: squared errors and bytes of each step, seconds of all."""
 
     name: str
-    numbers: int = 77_000
-    steps: int = 0
-    batch: int = 5000
-    share: float = 0.0  # 0: float16, not rounded
-    chained: bool = False
+    numbers: int
+    iterations: int
+    share: float
+    kinds: str
+    errors: list[float]
+    sizes: list[int]
+    seconds: float
+
+    def row(self, data: str, first: "Measured") -> dict:
+        return {
+            "data": data, "scheme": self.name, "numbers": self.numbers, "steps": self.iterations, "share": self.share,
+            "psnr": round(decibels(np.mean(self.errors)), 2), "of steps": " ".join(f"{decibels(e):.1f}" for e in self.errors),
+            "kinds": self.kinds, "kB": round(sum(self.sizes) / 1e3, 1),
+            "kB of steps": " ".join(f"{s / 1e3:.0f}" for s in self.sizes), "seconds": round(self.seconds, 1),
+            "bytes": round(sum(self.sizes) / sum(first.sizes), 3), "time": round(self.seconds / first.seconds, 3),
+        }  # fmt: skip
 
 
 class Series:
-    """The data of all steps, scaled to one range."""
+    """The data of all steps."""
 
     def __init__(self, paths: list[str]):
-        volumes = [load(path) for path in paths]
-        self.grid: Grid = volumes[0].grid
-        low, high = min(float(v.values.min()) for v in volumes), max(float(v.values.max()) for v in volumes)
-        self.steps = [FieldData(v.values, self.grid, v.name, (low, high)) for v in volumes]
-        self.name = volumes[0].name
-        self.axes = [
-            torch.from_numpy(self.grid.value_to_normalised(a, np.arange(n)).astype(np.float32))
-            for a, n in enumerate(self.grid.value_dims)
-        ]
+        self.volumes = [load(path) for path in paths]
+        self.grid: Grid = self.volumes[0].grid
+        self.components = sum(self.volumes[0].values.shape[3:]) or 1
+        self.span = max(float(v.values.max()) for v in self.volumes) - min(float(v.values.min()) for v in self.volumes)
 
-    def error(self, network: Network, step: int) -> float:
-        """Mean squared, relative to the range, at every value."""
-        data = self.steps[step]
-        with torch.no_grad():
-            found = kernel_for(network, "full").lattice(network, *self.axes).numpy()
-        return float(np.square(found.astype(np.float64) - data.normalised(data.values)).mean())
+    def error(self, volume: NeuralVolume, step: int, time: float | None) -> float:
+        """Mean squared, relative to the range of the series, at every value."""
+        values = self.volumes[step].values
+        found = volume.sample_region(time=time).reshape(values.shape)
+        return float(np.square((found.astype(np.float64) - values) / self.span).mean())
 
 
-def train(network: Network, sampler: Sampler, config: TrainConfig, pull: FeaturePull | None) -> float:
-    """One training in place; returns the mean squared error on values drawn apart."""
-    step = make_step(network, config)
-    schedule = make_schedule(step, config)
-    for iteration in range(config.iterations):
-        progress, rate = iteration / config.iterations, step.groups[0].rate
-        batch = sampler.draw()
-        squared_error = step.run(batch, config.transform_start <= progress < config.transform_stop, progress)
-        if pull is not None:
-            pull.step(rate)
-        sampler.report(iteration, batch, squared_error)
-        schedule.step((iteration + 1) / config.iterations, step.last_loss, step.settled)
-    return step.loss()
-
-
-def start(series: Series, step: int, scheme: Scheme, config: TrainConfig, before: Network | None, sampler: Sampler):
-    """(network before the first training step, whether it is that of the step before)."""
-    data = series.steps[step]
-    if scheme.chained and before is not None and step % KEY_EVERY and starts_from_before(before, sampler):
-        return copy.deepcopy(before).requires_grad_(True), True
-    generator = torch.Generator().manual_seed(step)
-    model = ModelConfig.of_size(scheme.numbers).fitted_to(series.grid).with_components(data.components)
-    network = Network(model, generator)
-    with torch.no_grad():
-        network.transforms.copy_(start_transforms(data, model, config, generator))
-    return network, False
-
-
-def arrays(network: Network) -> dict[str, np.ndarray]:
-    return {name: p.detach().numpy() for name, p in network_tensors(network).items()}
-
-
-def store(network: Network, sampler: Sampler, error: float, share: float, before: Network | None) -> tuple[Network, bytes]:
-    """(the network as it is decoded, its section)."""
-    if not share:
-        return round_to_stored(network), pack_section(network)
-    steps = rounding_steps(network, sampler.draw_uniform(PASSES * POINTS).points, error, share)
-    reference = None if before is None else arrays(before)
-    section = pack_tensors(arrays(network), steps, network.config, reference)
-    decoded = copy.deepcopy(network).requires_grad_(False)
-    for name, values in unpack_tensors(section, network.config, reference).items():
-        network_tensors(decoded)[name].copy_(torch.from_numpy(values))
-    return decoded, section
-
-
-def measure(series: Series, scheme: Scheme, also_rounded: float = 0.0) -> list[dict]:
-    """The row of a scheme, and with `also_rounded` that of the same networks rounded with this share."""
-    own = {"batch_size": scheme.batch, **({"iterations": scheme.steps} if scheme.steps else {})}
-    config = replace(TrainConfig(), **own).resolved(series.grid)
-    kinds, sections, errors, rounded, rounded_errors = "", [], [], [], []
-    before, seconds = None, 0.0
-    for step, data in enumerate(series.steps):
+def own(series: Series, name: str, model: ModelConfig, train: TrainConfig, device: str) -> Measured:
+    """A model of each step."""
+    errors, sizes, seconds = [], [], 0.0
+    for step, volume in enumerate(series.volumes):
         begin = time.process_time()
-        sampler = Sampler(data, config, torch.Generator().manual_seed(step))
-        network, warm = start(series, step, scheme, config, before, sampler)
-        pull = FeaturePull(network.features, before.features if warm else None) if scheme.chained else None
-        error = train(network, sampler, config, pull)
-        before, section = store(network, sampler, error, scheme.share, before if warm else None)
+        result = train_volume(volume.values, series.grid, model=model, train=train, device=device, on_progress=lambda state: True)
         seconds += time.process_time() - begin
-        kinds += "d" if warm else "K"
-        sections.append(len(section))
-        errors.append(series.error(before, step))
-        if also_rounded:
-            decoded, section = store(network, sampler, error, also_rounded, None)
-            rounded.append(len(section))
-            rounded_errors.append(series.error(decoded, step))
-    rows = [row(series, scheme, config, kinds, sections, errors, seconds)]
-    if also_rounded:
-        named = replace(scheme, name=f"{scheme.name}, rounded", share=also_rounded)
-        rows.append(row(series, named, config, kinds, rounded, rounded_errors, seconds))
-    return rows
+        errors.append(series.error(result.volume, step, None))
+        sizes.append(len(result.to_bytes()))
+    chosen = result.volume.header.manifest["training"]
+    numbers = model.parameter_count(series.components)
+    return Measured(name, numbers, chosen["iterations"], chosen["rounding"], "K" * len(sizes), errors, sizes, seconds)
 
 
-def row(series: Series, scheme: Scheme, config: TrainConfig, kinds: str, sections: list[int], errors: list[float], seconds: float) -> dict:
-    return {
-        "data": series.name, "scheme": scheme.name, "numbers": scheme.numbers, "steps": config.iterations,
-        "batch": config.batch_size, "share": scheme.share, "psnr": round(decibels(sum(errors) / len(errors)), 2),
-        "of steps": " ".join(f"{decibels(e):.1f}" for e in errors), "kinds": kinds, "kB": round(sum(sections) / 1e3, 1),
-        "kB of steps": " ".join(f"{s / 1e3:.0f}" for s in sections), "seconds": round(seconds, 1),
-    }  # fmt: skip
+def together(series: Series, name: str, train: TrainConfig, device: str) -> Measured:
+    """One model of all steps."""
+    begin = time.process_time()
+    steps = ((float(number), volume.values) for number, volume in enumerate(series.volumes))
+    *_, last = train_series(steps, series.grid, train=train, device=device, on_progress=lambda state: True)
+    seconds = time.process_time() - begin
+    model = last.to_bytes()
+    manifest, volume = ModelFile(model).header.manifest, last.volume
+    errors = [series.error(volume, step, float(step)) for step in range(len(series.volumes))]
+    sizes = [section["length"] for section in manifest["sections"]]
+    sizes[0] += len(model) - sum(sizes)  # what the file has beside its sections
+    chosen = manifest["training"]
+    numbers = ModelConfig.from_dict(manifest["model"]).parameter_count(series.components)
+    kinds = "".join("d" if section["coder"] == "delta" else "K" for section in manifest["sections"])
+    return Measured(name, numbers, chosen["iterations"], chosen["rounding"], kinds, errors, sizes, seconds)
 
 
 def decibels(error: float) -> float:
     return -10 * math.log10(error)
 
 
-def scheme_of(text: str) -> Scheme:
-    """NUMBERS:STEPS:BATCH:SHARE."""
-    numbers, steps, batch, share = text.split(":")
-    return Scheme("series", int(numbers), int(steps), int(batch), float(share), chained=True)
+def measure(series: Series, shares: list[float], device: str) -> list[Measured]:
+    small = ModelConfig.preset("small")
+    rows = [own(series, "own", small, TrainConfig(), device)]
+    rows.append(own(series, "own, rounded", small, TrainConfig(rounding=0.1), device))
+    rows.append(own(series, "own, quarter of the steps", small, TrainConfig(iterations=rows[0].iterations // 4), device))
+    rows += [together(series, "series", TrainConfig(rounding=share), device) for share in shares]
+    numbers = round(small.parameter_count() * sum(rows[3].sizes) / sum(rows[0].sizes))
+    rows.append(own(series, "own, bytes of the first series", ModelConfig.of_size(numbers), TrainConfig(), device))
+    return rows
 
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--series", nargs="*", default=["150000:1000:5000:0.2"], metavar="NUMBERS:STEPS:BATCH:SHARE")
-    made.add_argument("--share", type=float, default=0.05, help="of the own networks that are rounded too")
+    made.add_argument("--rounding", nargs="*", type=float, default=[0.2], metavar="SHARE")
     options = made.parse_args()
     torch.set_num_threads(options.threads or torch.get_num_threads())
     print_machine(options.device)
     warm_up(options.device)
     series = Series(options.volumes)
-    rows = measure(series, Scheme("own"), options.share)
-    rows += measure(series, Scheme("own, quarter of the steps", steps=rows[0]["steps"] // 4))
-    rows += [line for text in options.series for line in measure(series, scheme_of(text))]
-    same = round(77_000 * min(line["kB"] for line in rows[3:] or rows) / rows[0]["kB"])
-    rows += measure(series, Scheme("own, bytes of the smallest series", numbers=same))
-    for line in rows:
-        line["bytes"], line["time"] = (round(line[k] / rows[0][k], 3) for k in ("kB", "seconds"))
-    print_table(rows)
-    write_json(options, rows)
+    rows = measure(series, options.rounding, options.device)
+    lines = [row.row(series.volumes[0].name, rows[0]) for row in rows]
+    print_table(lines)
+    write_json(options, lines)
 
 
 if __name__ == "__main__":

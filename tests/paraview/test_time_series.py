@@ -102,6 +102,20 @@ def test_steps_are_appended_as_they_come(tmp_path):
     assert tuple(fresh.TimestepValues) == TIMES
 
 
+def test_several_steps_are_rounded_and_the_panel_says_so(tmp_path):
+    sizes = {}
+    for rounding in (-1, 0, 1):
+        path = tmp_path / f"{rounding}.apmgsrn"
+        filter_ = trained(moving(), TimeSteps="All", Rounding=rounding, ModelFile=str(path), Preset="Small", Iterations=60)
+        assert ("numbers rounded" in info(filter_, "EffectiveModel")) == (rounding != 0)
+        assert 140_000 < info(filter_, "NumberOfParameters") < 165_000  # twice those of a single step
+        sizes[rounding] = path.stat().st_size
+    assert sizes[1] < sizes[-1] < sizes[0] / 3
+    single = simple.TrainNeuralVolume(Input=moving(), **{**TINY, "Preset": "Small"})
+    single.UpdatePipelineInformation()
+    assert "numbers in float16" in info(single, "EffectiveModel") and info(single, "NumberOfParameters") < 80_000
+
+
 def test_a_range_of_steps():
     filter_ = trained(moving(), TimeSteps="Range", TimeStepRange=[1, -2])
     assert "trained 2 of 2 time steps" in info(filter_, "Status")
