@@ -15,7 +15,7 @@ from .sampler import Sampler
 
 LOOKED_AT = 1 << 14  # values
 UNEXPLAINED = 0.1  # share of the variance
-DECAY = 0.1  # of the features, per step and learning rate
+DECAY = 0.3  # of the features, per step and learning rate
 PULL = 0.01  # of the features towards the step before, per step and learning rate
 
 

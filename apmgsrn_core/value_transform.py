@@ -17,7 +17,7 @@ from .validation import check
 
 KINDS = ("identity", "log", "asinh")
 CHOICES = ("auto", *KINDS)
-DECADES = 3.0  # between the middle of the magnitudes and the largest one, from which on a transform is chosen
+DECADES = 2.75  # between the middle of the magnitudes and the largest one, from which on a transform is chosen: the error of 55 dB
 FEWEST = 16  # values from which it is chosen
 LINEAR_SHARE = 0.1  # quantile of the magnitudes above zero up to which "asinh" is about linear
 

@@ -98,7 +98,7 @@ def measure(name: str, source: Source, data, settings: dict, folder: Path, pictu
     for row in rows:
         row |= {"data": name, "data_bytes": total, "model_bytes": size, "ratio": round(total / size, 2),
                 "train_s": round(train_seconds, 1), "compare_s": round(compare_seconds, 1)}  # fmt: skip
-        if source.shown == ("", True):
+        if source.shown[1] and source.shown[0] in ("", row["array"]):
             row["decades"] = decades(found.GetOutputDataObject(0), row["array"], row["association"])
     if pictures is not None:
         draw(errors, rows, source, pictures / f"{name}.png")

@@ -4,7 +4,8 @@
 
 - `own`: a model of each step, as it is trained alone (small preset, normal effort, float16), and what else a series must be
   compared with: the same rounded, with a quarter of the training steps, and with so few numbers that they take the series' bytes.
-- `series`: what `train_series` makes of the steps by itself; with each SHARE of the error that rounding may add.
+- `series`: what `train_series` makes of the steps by itself, with each SHARE of the error that rounding may add, and with fewer
+  training steps.
 
 PSNR is that of what is read from the models, at every value, over the range of the whole series; of all steps from the mean of
 the squared errors. `kinds`: K, a step that stands for itself; d, differences to the one before. Bytes are those of the model
@@ -107,6 +108,7 @@ def measure(series: Series, shares: list[float], device: str) -> list[Measured]:
     rows.append(own(series, "own, rounded", small, TrainConfig(rounding=0.1), device))
     rows.append(own(series, "own, quarter of the steps", small, TrainConfig(iterations=rows[0].iterations // 4), device))
     rows += [together(series, "series", TrainConfig(rounding=share), device) for share in shares]
+    rows.append(together(series, "series, 0.3 of the steps", TrainConfig(series_steps=0.3), device))
     numbers = round(small.parameter_count() * sum(rows[3].sizes) / sum(rows[0].sizes))
     rows.append(own(series, "own, bytes of the first series", ModelConfig.of_size(numbers), TrainConfig(), device))
     return rows
