@@ -185,3 +185,40 @@ def test_decoding_says_when_the_architecture_changes(moving):
     data = file.read_section(0, 1)[network_reader.CODED].tobytes()
     with pytest.raises(ModelFileError, match="another one"):
         decode_network(data, SMALL.with_parameters(900).with_components(1), before)
+
+
+def test_a_step_whose_start_is_dead_begins_anew_and_stands_for_itself(monkeypatch):
+    from apmgsrn_core.brick_worker import BrickWorker
+
+    start, begun = BrickWorker._start, []
+
+    def dying(worker, *more):
+        network, before = start(worker, *more)
+        begun.append(before is not None)
+        if begun[-1]:
+            for layer in network.layers[:-1]:
+                layer.weight.data.zero_()
+                layer.bias.data.fill_(-1.0)
+        return network, before
+
+    monkeypatch.setattr(BrickWorker, "_start", dying)
+    model = series([0, 1])[-1]
+    assert begun == [False, True, False] and coders(model.to_bytes()) == ["rounded", "rounded"]
+    assert psnr(at(1), model.volume.sample_region(time=1.0)) > 30
+
+
+def test_a_step_of_bricks_goes_on_where_it_was_cut_off(tmp_path):
+    path, settings = tmp_path / "m.apmgsrn", {"bricks": (2, 1, 1)}
+    whole = series([0, 1], **settings)[-1].to_bytes()
+    series([0], path=path, **settings)
+    seen = []
+
+    def cut(state):
+        if state.brick == 1:
+            raise RuntimeError("cut off")
+
+    with pytest.raises(Exception, match="cut off"):
+        series([0, 1], path=path, on_progress=cut, **settings)
+    assert len(ModelFile(path).header.times) == 1
+    series([0, 1], path=path, on_progress=lambda state: seen.append(state.brick), **settings)
+    assert 0 not in seen and path.read_bytes() == whole
