@@ -36,6 +36,11 @@ def in_unit(outputs: np.ndarray, info: ArrayInfo, kind: np.dtype) -> np.ndarray:
     values = info.transform.inverse(outputs.astype(np.float64) * span + low)
     if kind.kind == "f":
         return values.clip(np.finfo(kind).min, np.finfo(kind).max).astype(kind)  # NaN stays
+    return rounded_to(values, kind)
+
+
+def rounded_to(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """Floating-point values as integers of a type: rounded, clamped to what it can hold, and 0 where NaN."""
     limits = np.iinfo(kind)
     rounded = np.rint(np.nan_to_num(values))
     clamped = rounded.clip(limits.min, limits.max).astype(np.float64)

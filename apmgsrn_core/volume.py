@@ -16,6 +16,7 @@ from .grid import Grid, Region
 from .manifest import ArrayInfo, Header
 from .model import Network
 from .model_file import ModelFile
+from .time_interpolation import Shares, mixed, mixed_in_type, step_at, time_shares
 from .train_config import PRECISIONS
 from .validation import check
 from .volume_step import VolumeStep
@@ -23,7 +24,6 @@ from .weights import brick_config
 
 OnProgress = Callable[[float], bool | None]
 STEPS = 3  # time steps whose networks are kept
-TIME_TOLERANCE = 1e-9  # of a time, for those that went through other number formats
 
 
 class NeuralVolume:
@@ -107,9 +107,7 @@ class NeuralVolume:
 
     def step_at(self, time: float | None) -> int:
         """The number of the time step that a time belongs to: the last one that is not later, or the first."""
-        if time is None or not self.times:
-            return 0
-        return max(int(np.searchsorted(self.times, _later(time), side="right")) - 1, 0)
+        return step_at(self.times, time)
 
     def sample_points(
         self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None, between: bool = False
@@ -123,18 +121,19 @@ class NeuralVolume:
             between: Whether values are interpolated linearly between two time steps.
 
         Returns:
-            (n,) or (n, components) float32 in the array's own unit; NaN outside the domain and where the data had no value.
+            (n,) or (n, components) float32 in the array's own unit; NaN outside the domain and where the data had no value,
+            between two steps in one of them.
 
         Raises:
             FieldError: No such array; the message lists those there are.
             DataError: `points_xyz` has another shape.
         """
         points_xyz = _checked(points_xyz)
-        values = self._blended(time, between, lambda step: step.points(points_xyz, field))
+        values = mixed(self._shares(time, between), lambda step: self._step(step).points(points_xyz, field))
         return values[:, 0] if values.shape[1] == 1 else values
 
     def sample_derivatives(
-        self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None
+        self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None, between: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values and exact first derivatives at world positions; arguments and errors as `sample_points`.
 
@@ -142,7 +141,9 @@ class NeuralVolume:
             values (n, components) float32, and d value / d (x, y, z), (n, components, 3) float64 in the array's unit per
             length unit; NaN outside the domain and where the data had no value.
         """
-        return self._step(self.step_at(time)).derivatives(_checked(points_xyz), field)
+        points_xyz, shares = _checked(points_xyz), self._shares(time, between)
+        found = {step: self._step(step).derivatives(points_xyz, field) for step, _ in shares}
+        return mixed(shares, lambda step: found[step][0]), mixed(shares, lambda step: found[step][1])
 
     def sample_second_derivatives(
         self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None
@@ -154,9 +155,15 @@ class NeuralVolume:
         """
         return self._step(self.step_at(time)).second_derivatives(_checked(points_xyz), field)
 
-    def valid_points(self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None) -> np.ndarray:
-        """Whether an array has a value at world positions: (n, 3) -> (n,) bool. Raises as `sample_points`."""
-        return self._step(self.step_at(time)).valid_points(_checked(points_xyz), field)
+    def valid_points(
+        self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None, between: bool = False
+    ) -> np.ndarray:
+        """Whether an array has a value at world positions, between two steps in both: (n, 3) -> (n,) bool.
+
+        Arguments and errors as `sample_points`.
+        """
+        points_xyz = _checked(points_xyz)
+        return self._in_all_steps(time, between, lambda step: step.valid_points(points_xyz, field))
 
     def sample_region(
         self,
@@ -195,15 +202,25 @@ class NeuralVolume:
             if on_progress is not None and on_progress(share) is False:
                 raise ApmgsrnError("sampling was stopped")
 
-        result = self._blended(time, between, lambda step: step.region(region, grid, field, kind, report))
+        shares = self._shares(time, between)
+
+        def sample(step: int, sampled: np.dtype) -> np.ndarray:
+            done = step - shares[0][0]
+            return self._step(step).region(region, grid, field, sampled, lambda s: report((done + s) / len(shares)))
+
+        result = mixed_in_type(shares, sample, kind)
         return result[..., 0] if info.components == 1 else result
 
     def valid_region(
-        self, region: Region | None = None, grid: Grid | None = None, field: str | None = None, time: float | None = None
-    ) -> np.ndarray:
-        """Where an array has a value in a box of a lattice: bool [z, y, x]. Arguments and errors as `sample_region`."""
+        self, region: Region | None = None, grid: Grid | None = None, field: str | None = None, time: float | None = None,
+        between: bool = False,
+    ) -> np.ndarray:  # fmt: skip
+        """Where an array has a value in a box of a lattice, between two steps in both: bool [z, y, x].
+
+        Arguments and errors as `sample_region`.
+        """
         grid, region = _inside(grid or self.grid, region)
-        return self._step(self.step_at(time)).valid_region(region, grid, field)
+        return self._in_all_steps(time, between, lambda step: step.valid_region(region, grid, field))
 
     def reconstruct(self, scale: float = 1, field: str | None = None) -> np.ndarray:
         """The whole volume at a resolution: values[z, y, x] or with a component axis, float32."""
@@ -230,23 +247,12 @@ class NeuralVolume:
         self._steps.move_to_end(step)
         return self._steps[step]
 
-    def _blended(self, time: float | None, between: bool, sample: Callable[[VolumeStep], np.ndarray]) -> np.ndarray:
-        """What is sampled at a time step, or linearly between two of them."""
-        first = self.step_at(time)
-        values = sample(self._step(first))
-        if not between or time is None or first + 1 >= len(self.times) or time <= self.times[first]:
-            return values
-        start, stop = self.times[first : first + 2]
-        share = (time - start) / (stop - start)
-        if share <= TIME_TOLERANCE:
-            return values
-        mixed = values * (1.0 - share) + sample(self._step(first + 1)) * share
-        return (np.rint(mixed) if values.dtype.kind in "iu" else mixed).astype(values.dtype)
+    def _shares(self, time: float | None, between: bool) -> Shares:
+        return time_shares(self.times, time, between)
 
-
-def _later(time: float) -> float:
-    """A time with room for rounding."""
-    return time + TIME_TOLERANCE * max(abs(time), 1.0)
+    def _in_all_steps(self, time: float | None, between: bool, valid: Callable[[VolumeStep], np.ndarray]) -> np.ndarray:
+        """Where each of the steps that a time needs has a value."""
+        return np.logical_and.reduce([valid(self._step(step)) for step, _ in self._shares(time, between)])
 
 
 def _checked(points_xyz: np.ndarray) -> np.ndarray:

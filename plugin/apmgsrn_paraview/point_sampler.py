@@ -94,15 +94,7 @@ class PointSampler:
 
     def _differentiated(self, points: np.ndarray, array) -> tuple[np.ndarray, np.ndarray]:
         """Values (n,) or (n, components) and Jacobians (n, components, 3)."""
-        volume, time = self._volume, self._time
-        values, jacobian = volume.sample_derivatives(points, array.name, time)
-        step, reached = volume.step_at(time), self.time_of_values
-        if self._between and reached is not None and reached > volume.times[step] and step + 1 < len(volume.times):
-            start, stop = volume.times[step : step + 2]
-            share = (reached - start) / (stop - start)
-            later = volume.sample_derivatives(points, array.name, stop)
-            values = (values * (1 - share) + later[0] * share).astype(np.float32)
-            jacobian = jacobian * (1 - share) + later[1] * share
+        values, jacobian = self._volume.sample_derivatives(points, array.name, self._time, self._between)
         return values[:, 0] if array.components == 1 else values, jacobian
 
 

@@ -51,7 +51,7 @@ class VolumeOutput:
             region, grid = self._region(extent, array.association), self._grid(array.association)
             if not region.count:
                 continue
-            there = self.volume.valid_region(region, grid, array.name, self.time)
+            there = self.volume.valid_region(region, grid, array.name, self.time, self.between)
             part = self.volume.sample_region(
                 region, grid, array.name, "original" if self._keeps_type(array) else "float32",
                 lambda share: on_progress((number + share) / len(arrays)), self.time, self.between,

@@ -8,7 +8,7 @@ from paraview import simple
 from vtkmodules.vtkCommonDataModel import vtkDataSetAttributes, vtkHyperTreeGrid, vtkImageData, vtkRectilinearGrid
 from vtkmodules.vtkFiltersGeneral import vtkGradientFilter
 
-from apmgsrn_core import NeuralVolume
+from apmgsrn_core import ArraySpec, Grid, ModelConfig, NeuralVolume, TrainConfig, train_series
 from apmgsrn_paraview.data_leaves import names_of
 from apmgsrn_paraview.point_positions import positions_of as places_of
 
@@ -115,6 +115,24 @@ def test_holes_of_integers(settings, fill, tmp_path):
     train(image, ModelFile=path)
     found = values_of(output(sampled(path, OutputType="Original", **settings)))
     assert found.dtype == np.uint8 and (found[:100] == fill).all() and (found[100:] != fill).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+@pytest.mark.parametrize("fill", [None, -5.0])
+def test_holes_of_one_of_two_steps(dtype, fill, tmp_path):
+    x = np.broadcast_to(np.arange(9.0), DIMS[::-1])
+    steps, path = [(0.0, 100 + x), (1.0, np.where(x < 3, np.nan, 200 + x))], str(tmp_path / "m.apmgsrn")
+    model, few = ModelConfig(8, 1, (4, 4, 4), hidden_layers=1, hidden_width=16), TrainConfig(iterations=200)
+    list(train_series(steps, Grid(DIMS), arrays=[ArraySpec("f", 1, dtype)], model=model, train=few, path=path, device="cpu"))
+    filled = {} if fill is None else {"UseFillValue": 1, "FillValue": fill}
+    proxy = simple.NeuralVolume(FileName=path, InterpolateTime=1, OutputType="Original", **filled)
+    proxy.UpdatePipeline(0.5)
+    found, hidden = values_of(output(proxy)), values_of(output(proxy), GHOSTS) == vtkDataSetAttributes.HIDDENPOINT
+    np.testing.assert_array_equal(hidden.reshape(x.shape), x < 3)
+    np.testing.assert_allclose(found.reshape(x.shape)[x >= 3], (150 + x)[x >= 3], atol=5)
+    nothing = (0 if dtype == "int32" else np.nan) if fill is None else fill
+    np.testing.assert_array_equal(found[hidden], nothing)
+    simple.Delete(proxy)
 
 
 def test_filters_downstream_leave_holes_out(models):
