@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import ApmgsrnError, ConfigError, FieldError
 from .grid import IDENTITY, Grid
-from .refinement_tree import NO_CHILD, RefinementTree, child_lattice, extended_axes, tree_order, world_positions
+from .refinement_tree import NO_CHILD, RefinementTree, average_upwards, child_lattice, extended_axes, tree_order, world_positions
 from .validation import check
 
 MOST_ROOTS = 4096
@@ -37,6 +37,7 @@ def refine(
     time: float | None = None,
     between: bool = False,
     on_progress: Callable[[float], bool | None] | None = None,
+    grid: Grid | None = None,
 ) -> RefinementTree:
     """Refine a lattice over a volume where a field has detail.
 
@@ -50,9 +51,11 @@ def refine(
         arrays: Names of the arrays to give to the leaves; all of the volume when None.
         time, between: As `sample_points` takes them.
         on_progress: Called with the share done; returning False stops with an ApmgsrnError.
+        grid: The lattice that the tree covers, and whose cells it halves at most: of another resolution (`scaled`) or a
+            part (`part`) of the volume's own, which it is when None.
 
     Returns:
-        A tree of at most `budget` leaves, none smaller than half a cell of the volume's grid along its longest axis.
+        A tree of at most `budget` leaves, none smaller than half a cell of the grid along its longest axis.
 
     Raises:
         ConfigError: The budget is no whole number from 1, or the grid is turned or a single point.
@@ -68,7 +71,7 @@ def refine(
         if name not in known:
             raise FieldError(f"array {name!r} is not in the model; it has {', '.join(known)}")
     sample = partial(volume.sample_points, time=time, between=between)
-    return _Growth(volume.grid, sample, field, names, int(budget), on_progress).tree()
+    return _Growth(grid or volume.grid, sample, field, names, int(budget), on_progress).tree()
 
 
 def root_borders(grid: Grid, budget: int) -> tuple[tuple[np.ndarray, ...], int]:
@@ -131,7 +134,7 @@ class _Growth:
                 mean, _, share = self._probe(name, level[leaves], position[leaves])
             found = np.full((len(order), mean.shape[1]), np.nan)
             found[leaves] = np.where(share[:, None] >= 0.5, mean, np.nan)
-            _average_upwards(found, level, child, len(self._offsets))
+            average_upwards(found, level, child, len(self._offsets))
             masked &= np.isnan(found[:, 0])
             values[name] = np.squeeze(found, 1).astype(np.float32) if found.shape[1] == 1 else found.astype(np.float32)
         self._progress.end()
@@ -235,14 +238,3 @@ def _statistics(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     mean = values.sum(axis=1) / np.maximum(count, 1)
     spread = np.where(finite, (values - mean[:, None]) ** 2, 0.0).sum(axis=(1, 2)) / np.maximum(count[:, 0], 1)
     return mean, spread, count[:, 0] / values.shape[1]
-
-
-def _average_upwards(values: np.ndarray, level: np.ndarray, child: np.ndarray, children: int) -> None:
-    """Set the rows (n, c) of nodes with children to the mean of those children that have values."""
-    for depth in range(int(level.max()) - 1, -1, -1):
-        nodes = np.flatnonzero((level == depth) & (child != NO_CHILD))
-        of_children = values[child[nodes, None] + np.arange(children)]
-        found = np.isfinite(of_children)
-        count = found.sum(axis=1)
-        total = np.where(found, of_children, 0.0).sum(axis=1)
-        values[nodes] = np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -7,10 +7,13 @@ stand together, x fastest, in the order of their parents. That is the order in w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+
+from .array_values import rounded_to
 
 NO_CHILD = -1
 
@@ -25,7 +28,7 @@ class RefinementTree:
         position: (n, 3) of each node among those of its level, along x, y, z.
         first_child: (n,) index of a node's first child; NO_CHILD for a leaf.
         masked: (n,) bool: there is no data in the node, which is a leaf then.
-        values: By field, (n,) or (n, components) float32 means over the nodes; NaN where masked.
+        values: By field, (n,) or (n, components) float32 means over the nodes, or in other types; NaN where masked.
     """
 
     borders: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -60,6 +63,10 @@ class RefinementTree:
         level, position = self.level[nodes], self.position[nodes]
         return world_positions(self.borders, level, position, 0.0), world_positions(self.borders, level, position, 1.0)
 
+    def centres(self, nodes: np.ndarray) -> np.ndarray:
+        """World centres (n, 3) of some nodes."""
+        return world_positions(self.borders, self.level[nodes], self.position[nodes], 0.5)
+
     def volumes(self, nodes: np.ndarray) -> np.ndarray:
         """(n,) volume of some nodes; area or length where the box is flat."""
         low, high = self.boxes(nodes)
@@ -85,6 +92,28 @@ class RefinementTree:
     def sample_points(self, points_xyz: np.ndarray, field: str) -> np.ndarray:
         """Values (n,) or (n, components) of the leaves that hold world positions (n, 3) inside of the box."""
         return self.values[field][self.find(points_xyz)]
+
+    def with_leaf_values(self, name: str, values: np.ndarray) -> "RefinementTree":
+        """The tree with one more field: (leaves,) or (leaves, components) -> means over the nodes; NaN where masked."""
+        found = np.full((len(self.level), *values.shape[1:]), np.nan)
+        found[self.leaves] = values
+        found[self.masked] = np.nan
+        average_upwards(found, self.level, self.first_child, 1 << len(self.axes))
+        return replace(self, values={**self.values, name: found.astype(np.float32)})
+
+    def finished(self, kinds: Mapping[str, str], fill: float = np.nan) -> "RefinementTree":
+        """The tree with fields as they are shown.
+
+        Args:
+            kinds: By field, its numpy type; integers are rounded and clamped. Fields that are not named stay as they are.
+            fill: What stands where a field has no value; NaN is 0 in integers.
+        """
+        values = dict(self.values)
+        for name, kind in kinds.items():
+            filled = np.where(np.isnan(values[name]), fill, values[name])
+            whole = np.dtype(kind).kind in "iu"
+            values[name] = rounded_to(filled, np.dtype(kind)) if whole else filled.astype(kind)
+        return replace(self, values=values)
 
     def pruned(self) -> "RefinementTree":
         """The tree without what is below masked nodes; VTK's filters end the program when a masked node has children."""
@@ -147,3 +176,14 @@ def tree_order(level: np.ndarray, first_child: np.ndarray, children: int) -> np.
         fronts.append(front)
         roots.append(root)
     return np.concatenate(fronts)[np.argsort(np.concatenate(roots), kind="stable")]
+
+
+def average_upwards(values: np.ndarray, level: np.ndarray, first_child: np.ndarray, children: int) -> None:
+    """Set the rows (n,) or (n, c) of nodes with children to the mean of those children that have values."""
+    for depth in range(int(level.max()) - 1, -1, -1):
+        nodes = np.flatnonzero((level == depth) & (first_child != NO_CHILD))
+        of_children = values[first_child[nodes, None] + np.arange(children)]
+        found = np.isfinite(of_children)
+        count = found.sum(axis=1)
+        total = np.where(found, of_children, 0.0).sum(axis=1)
+        values[nodes] = np.where(count > 0, total / np.maximum(count, 1), np.nan)

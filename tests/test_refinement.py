@@ -310,3 +310,48 @@ def test_a_trained_model_is_refined(dims, components):
     found = volume.sample_points(points)
     error = tree.sample_points(points, "f") - found
     assert np.sqrt(np.mean(error**2)) < 0.25 * found.std()
+
+
+@pytest.mark.parametrize("name", ["points", "cells", "falling", "stretched", "flat"])
+def test_a_part_of_another_lattice_is_covered(name):
+    volume = Function(GRIDS[name], ball(GRIDS[name]))
+    fine = GRIDS[name].scaled(2)
+    part = fine.part([0 if n == 1 else 2 for n in fine.dims], [1 if n == 1 else n - 3 for n in fine.dims])
+    tree = refine(volume, budget=600, grid=part)
+    assert tree.volumes(tree.leaves).sum() == pytest.approx(volume_of(part))
+    ends = np.array([[border[0], border[-1]] for border in tree.borders])
+    np.testing.assert_allclose(ends.ravel(), part.bounds)
+
+
+def test_a_finer_lattice_allows_smaller_leaves():
+    volume = Function(GRIDS["points"], lambda p: np.sin(40 * p).sum(axis=1))
+    sizes = [
+        (tree := refine(volume, budget=50_000, grid=GRIDS["points"].scaled(scale))).volumes(tree.leaves).min()
+        for scale in (0.5, 1, 2)
+    ]
+    np.testing.assert_allclose(np.array(sizes) / sizes[1], [8 * 7 * 6 / (4 * 4 * 3), 1, 0.125])
+
+
+def test_values_of_leaves_are_averaged_upwards():
+    tree = refine(Function(GRIDS["points"], half_empty), budget=3000)
+    rows = np.arange(2.0 * len(tree.leaves)).reshape(-1, 2)
+    more = tree.with_leaf_values("g", rows)
+    assert list(more.values) == ["f", "g"] and list(tree.values) == ["f"]
+    found, there = more.values["g"], ~tree.masked[tree.leaves]
+    np.testing.assert_array_equal(found[tree.leaves][there], rows[there])
+    assert np.isnan(found[tree.masked]).all() and np.isfinite(found[~tree.masked]).all()
+    node = np.flatnonzero((tree.first_child != NO_CHILD) & ~tree.masked)[-1]
+    family = found[tree.first_child[node] + np.arange(8)]
+    np.testing.assert_allclose(found[node], np.nanmean(family, axis=0), rtol=1e-6)
+    low, high = tree.boxes(tree.leaves)
+    np.testing.assert_allclose(tree.centres(tree.leaves), (low + high) / 2)
+
+
+@pytest.mark.parametrize("kind, fill, expected", [("uint8", np.nan, 0), ("uint8", -5, 0), ("int16", 7.6, 8), ("float32", 3.5, 3.5)])
+def test_fields_as_they_are_shown(kind, fill, expected):
+    tree = refine(Function(GRIDS["points"], lambda p: 100 * half_empty(p)), budget=3000)
+    found, plain = tree.finished({"f": kind}, fill).values["f"], tree.values["f"]
+    assert found.dtype == kind and (found[np.isnan(plain)] == expected).all() and np.isnan(plain).sum() > 10
+    there = np.isfinite(plain)
+    wanted = np.clip(np.rint(plain[there]), 0, 255) if kind == "uint8" else np.rint(plain[there])
+    np.testing.assert_array_equal(found[there], plain[there] if kind == "float32" else wanted)

@@ -11,7 +11,7 @@ import apmgsrn_core as core  # names that need torch are looked up when values a
 from apmgsrn_core import ConfigError, ModelFileError, list_devices
 
 from . import vtk_bridge
-from .derived_arrays import add_derived
+from .derived_arrays import DerivedArrays
 from .hyper_tree import fill_hyper_tree_grid
 from .image_frame import ImageFrame
 from .model_input import ModelArrays, ModelInput, chosen_arrays
@@ -94,7 +94,8 @@ class NeuralVolume(ModelArrays, Proxy):
             header = self._read_header()
             self.frame = self._frame(header.grid)
             array = chosen_arrays(header.arrays, self.settings["arrays"])[0]
-            vtk_bridge.promise_array(info, array.name, array.association, array.components, self._dtype(array))
+            side = "cell" if self.settings["output_kind"] == "adaptive" else array.association
+            vtk_bridge.promise_array(info, array.name, side, array.components, self._dtype(array))
             vtk_bridge.promise_times(info, header.times)
         except Exception:  # RequestData meets it again and tells it
             self._header = None
@@ -124,10 +125,10 @@ class NeuralVolume(ModelArrays, Proxy):
         lattice, settings = self._lattice(volume.grid), self.settings
         self.frame = self._frame(volume.grid)
         between, original = settings["interpolate_time"], settings["output_type"] == "original"
-        fill = settings["fill_value"] if settings["use_fill_value"] else math.nan
-        output = VolumeOutput(volume, lattice, self.frame, (0, 0, 0), fields, time, between, original, fill)
+        derived = DerivedArrays(volume, settings, fields, time, self._on_progress)
+        output = VolumeOutput(volume, lattice, self.frame, (0, 0, 0), fields, time, between, original, self._fill_value())
         sampled = output.fill_extent(image, extent, self._on_progress)
-        add_derived(image, volume, settings, fields, time, self._on_progress)
+        derived.add_to(image)
         self.status = f"{sampled} values sampled"
 
     def _fill_tree(self, tree, volume, fields: tuple, time) -> None:
@@ -136,9 +137,17 @@ class NeuralVolume(ModelArrays, Proxy):
             tree.Initialize()
             return
         budget, between = self.settings["cell_budget"], self.settings["interpolate_time"]
-        found = core.refine(volume, fields[0], budget, fields, time, between, on_progress=self._on_progress)
-        fill_hyper_tree_grid(tree, found)
+        lattice, derived = self._lattice(volume.grid), DerivedArrays(volume, self.settings, fields, time, self._on_progress)
+        start, stop = self._range(lattice)
+        lattice = lattice.part(start, [b - a for a, b in zip(start, stop)])
+        found = core.refine(volume, fields[0], budget, fields, time, between, self._on_progress, lattice)
+        kinds = {array.name: self._dtype(array) for array in volume.arrays if array.name in fields}
+        fill_hyper_tree_grid(tree, derived.added_to_tree(found.finished(kinds, self._fill_value())))
         self.status = f"{len(found.leaves)} cells"
+
+    def _fill_value(self) -> float:
+        """What stands where there is no value."""
+        return self.settings["fill_value"] if self.settings["use_fill_value"] else math.nan
 
     def _time_of_values(self, volume, time) -> float:
         """The time that the values belong to: of a step, or any between two of them."""
@@ -199,10 +208,14 @@ class NeuralVolume(ModelArrays, Proxy):
 
     def _frame(self, grid) -> ImageFrame:
         lattice = self._lattice(grid)
+        return ImageFrame.of_grid(lattice, *self._range(lattice))
+
+    def _range(self, lattice) -> tuple[tuple, tuple]:
+        """The points of the lattice that are wanted: (start, stop) along x, y, z. Raises ConfigError."""
         if not self.settings["use_region_of_interest"]:
-            return ImageFrame.of_grid(lattice)
+            return (0, 0, 0), lattice.dims
         start, stop = lattice.index_range(self.settings["region_of_interest"])
         if lattice.association == "cell":  # a range of one point holds no cell
             stop = tuple(min(max(b, a + 2), n) for a, b, n in zip(start, stop, lattice.dims))
             start = tuple(max(min(a, b - 2), 0) for a, b in zip(start, stop))
-        return ImageFrame.of_grid(lattice, start, stop)
+        return start, stop

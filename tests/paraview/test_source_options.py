@@ -5,10 +5,17 @@ import pytest
 from conftest import info, make_image, make_source, output, smooth_values, train, values_of
 from meshes import add, annulus, hexahedra, linear, positions_of, rectilinear, with_fields
 from paraview import simple
-from vtkmodules.vtkCommonDataModel import vtkDataSetAttributes, vtkHyperTreeGrid, vtkImageData, vtkRectilinearGrid
+from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkCommonDataModel import (
+    vtkDataSetAttributes,
+    vtkHyperTreeGrid,
+    vtkHyperTreeGridNonOrientedGeometryCursor,
+    vtkImageData,
+    vtkRectilinearGrid,
+)
 from vtkmodules.vtkFiltersGeneral import vtkGradientFilter
 
-from apmgsrn_core import ArraySpec, Grid, ModelConfig, NeuralVolume, TrainConfig, train_series
+from apmgsrn_core import ArraySpec, Grid, ModelConfig, NeuralVolume, TrainConfig, train_series, train_volume
 from apmgsrn_paraview.data_leaves import names_of
 from apmgsrn_paraview.point_positions import positions_of as places_of
 
@@ -294,3 +301,90 @@ def test_a_budget_that_is_none(models, vtk_errors):
     source = sampled(models["image"], OutputKind="Adaptive", CellBudget=0)
     (line,) = vtk_errors.take()
     assert "0" in line and output(source).GetNumberOfCells() == 0
+
+
+def leaves_and_centres(tree):
+    """Ids of the leaves that are not masked, and where their centres are."""
+    cursor, found, centres = vtkHyperTreeGridNonOrientedGeometryCursor(), [], []
+
+    def visit():
+        if cursor.IsMasked():
+            return
+        if cursor.IsLeaf():
+            bounds = [0.0] * 6
+            cursor.GetBounds(bounds)
+            found.append(cursor.GetGlobalNodeIndex())
+            centres.append([(a + b) / 2 for a, b in zip(bounds[::2], bounds[1::2])])
+            return
+        for child in range(cursor.GetNumberOfChildren()):
+            cursor.ToChild(child)
+            visit()
+            cursor.ToParent()
+
+    for number in range(tree.GetMaxNumberOfTrees()):
+        tree.InitializeNonOrientedGeometryCursor(cursor, number, False)
+        visit()
+    return np.array(found), np.array(centres)
+
+
+def test_derivatives_of_a_tree_are_those_at_the_centres_of_its_leaves(models):
+    every = {"ComputeGradient": 1, "ComputeDivergence": 1, "ComputeVorticity": 1, "ComputeQCriterion": 1}
+    tree = output(sampled(models["vector"], OutputKind="Adaptive", CellBudget=600, **every))
+    assert names_of_tree(tree) == ["v", "Gradient", "Divergence", "Vorticity", "Q Criterion"]
+    ids, centres = leaves_and_centres(tree)
+    _, jacobian = NeuralVolume.open(models["vector"], "cpu").sample_derivatives(centres, "v")
+    found = {name: vtk_to_numpy(tree.GetCellData().GetArray(name)) for name in names_of_tree(tree)}
+    np.testing.assert_allclose(found["Gradient"][ids], jacobian.reshape(-1, 9), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["Divergence"][ids], jacobian.trace(axis1=1, axis2=2), rtol=1e-4, atol=1e-4)
+    assert all(len(numbers) == tree.GetNumberOfCells() for numbers in found.values())
+
+
+def test_derivatives_of_a_tree_with_a_hole(models):
+    tree = output(sampled(models["holes"], OutputKind="Adaptive", CellBudget=2000, ComputeGradient=1))
+    gradient, ids = vtk_to_numpy(tree.GetCellData().GetArray("Gradient")), leaves_and_centres(tree)[0]
+    masked = [i for i in range(tree.GetMask().GetNumberOfValues()) if tree.GetMask().GetValue(i)]
+    assert len(masked) > 10 and np.isnan(gradient[masked]).all() and np.isfinite(gradient[ids]).all(axis=1).mean() > 0.9
+
+
+def test_what_only_vectors_have_on_a_tree(models, vtk_errors):
+    source = sampled(models["image"], OutputKind="Adaptive", CellBudget=600, ComputeVorticity=1)
+    (line,) = vtk_errors.take()
+    assert "Vorticity" in line and output(source).GetNumberOfCells() == 0
+
+
+@pytest.mark.parametrize("name, box", [("image", (1, 2.5, 4, 7, 3, 9)), ("stretched", (1, 7, 0.1, 4, 2, 8)), ("image", (1, 5, 2, 9, 5, 5))])
+def test_a_tree_of_a_region_of_interest(models, name, box):
+    of_part = {"UseRegionOfInterest": 1, "RegionOfInterest": box}
+    tree = output(sampled(models[name], OutputKind="Adaptive", CellBudget=1000, **of_part))
+    np.testing.assert_allclose(tree.GetBounds(), output(sampled(models[name], **of_part)).GetBounds())
+    assert tree.GetDimension() == (2 if box[4] == box[5] else 3) and np.isfinite(tree.GetCellData().GetArray("f").GetRange()).all()
+
+
+def test_the_smallest_cells_of_a_tree_follow_the_lattice(models):
+    def smallest(**settings):
+        tree = output(sampled(models["image"], OutputKind="Adaptive", CellBudget=8000, **settings))
+        return tree.GetNumberOfLevels(), tree.GetNumberOfLeaves()
+
+    coarse, plain, fine = smallest(Scale=0.5), smallest(), smallest(Scale=2)
+    assert coarse[1] < plain[1] < fine[1] and coarse[1] <= 8**2 * 4 * 4 * 3
+    assert smallest(Dimensions=[5, 5, 4]) == coarse
+
+
+@pytest.mark.parametrize("fill", [None, -7.0])
+def test_type_and_fill_value_of_a_tree(fill, tmp_path):
+    numbers = np.rint(50 * smooth_values(DIMS))
+    numbers[1:4, 2:6, :5] = np.nan
+    path = str(tmp_path / "m.apmgsrn")
+    train_volume(
+        numbers, Grid(DIMS), arrays=[ArraySpec("f", 1, "int16")], train=TrainConfig(iterations=200), device="cpu",
+        model=ModelConfig(8, 1, (4, 4, 4), hidden_layers=1, hidden_width=16),
+    ).save(path)  # fmt: skip
+    filled = {} if fill is None else {"UseFillValue": 1, "FillValue": fill}
+    options = {"OutputKind": "Adaptive", "CellBudget": 2000, **filled}
+    plain, original = (output(sampled(path, OutputType=kind, **options)) for kind in ("Float32", "Original"))
+    plain, original = (vtk_to_numpy(tree.GetCellData().GetArray("f")) for tree in (plain, original))
+    assert plain.dtype == np.float32 and original.dtype == np.int16
+    there = np.isfinite(plain) if fill is None else plain != fill
+    assert 10 < np.count_nonzero(~there) < len(there) / 2
+    np.testing.assert_array_equal(original[there], np.rint(plain[there]))
+    assert (original[~there] == (fill or 0)).all()
