@@ -57,6 +57,7 @@ _HOME_OF = {
     "content_hash": "fingerprint",
     "training_key": "fingerprint",
     "ModelFile": "model_file",
+    "check_keeps": "time_series",
     "steps_before": "time_series",
     "psnr": "metrics",
     "ssim": "metrics",

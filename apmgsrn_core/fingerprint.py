@@ -18,7 +18,7 @@ from .errors import ModelFileError
 from .grid import Grid
 
 CHUNK_VALUES = 1 << 22
-TRAINING_VERSION = 4  # raise it when the same settings begin to give another model
+TRAINING_VERSION = 5  # raise it when the same settings begin to give another model
 
 
 def content_hash(values: np.ndarray) -> str:
@@ -68,7 +68,7 @@ def training_key(
         "grid": grid.to_dict(),
         "arrays": [asdict(array) for array in arrays],
         "model": model.fitted_to(grid).to_dict(),
-        "training": train.resolved(grid).to_dict(),
+        "training": train.resolved(grid, series=bool(before)).to_dict(),
         "time": time,
         "initial": hashlib.sha256(initial).hexdigest() if initial else None,
     }

@@ -89,7 +89,8 @@ class LaneEncoder:
         token = np.where(large, SMALL + 2 * (bits - SMALL_BITS) + (value >> np.maximum(bits - 2, 0) & 1), value)
         bounds, lane = self._frequencies.look(classes), np.arange(len(token))
         first = bounds[lane, token]
-        self._rows.append((first, bounds[lane, token + 1] - first))
+        frequency = bounds[lane, token + 1] - first
+        self._rows.append((first.astype(np.uint16), frequency.astype(np.uint16)))  # both fit: it may be millions of numbers
         if large.any():
             self._plain.append((value[large], bits[large] - 2))
         self._frequencies.learn(classes, token)
@@ -99,7 +100,7 @@ class LaneEncoder:
         """Header, states, words and plain bits. The last row is coded first, since states are last in, first out."""
         states = np.full(self._lanes, LOWEST, np.int64)
         words = []
-        for first, frequency in reversed(self._rows):
+        for first, frequency in ((a.astype(np.int64), b.astype(np.int64)) for a, b in reversed(self._rows)):
             state = states[: len(first)]
             full = state >= frequency << (32 - PRECISION)
             words.append((state[full] & 0xFFFF).astype("<u2"))

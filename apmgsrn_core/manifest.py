@@ -15,6 +15,7 @@ from .value_transform import IDENTITY, ValueTransform
 
 KNOWN_REQUIREMENTS = frozenset(("axes", "coded networks", "mask", "value transforms"))
 CODERS = ("none", "rounded", "delta")
+FIRST_SECTION = 64  # bytes: behind the preamble
 LATER_PARTS = ("residual", "macrocells")
 MASKS = (None, "values", "voxels")
 
@@ -188,7 +189,21 @@ def _parse_sections(manifest: dict) -> Sections:
     for pair in ((b, t) for b in range(len(manifest["bricks"])) for t in range(len(manifest["times"]))):
         if pair not in sections:
             raise ModelFileError(f"section of brick {pair[0]}, time step {pair[1]}: missing")
+    _check_order(manifest["sections"])
     return sections
+
+
+def _check_order(sections: list[dict]) -> None:
+    """Raise ModelFileError unless sections come by brick and time, once each, one after the other in the file."""
+    offset, before = FIRST_SECTION, (-1, 0)
+    for entry in sections:
+        place = entry["brick"], entry["time"]
+        if place <= before or entry["offset"] != offset:
+            raise ModelFileError(
+                f"section of brick {place[0]}, time step {place[1]}: expected sections in order, this one at {offset}, "
+                f"found it at {entry['offset']} after brick {before[0]}, time step {before[1]}"
+            )
+        offset, before = offset + entry["length"], place
 
 
 def _check_coder(coder: str, brick: int, time: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, replace
 
@@ -188,8 +189,8 @@ class ModelConfig:
         return weights * STORAGE_BYTES[self.storage] + transforms * 4
 
     def to_dict(self) -> dict:
-        """Plain values for the manifest."""
-        return asdict(self)
+        """Plain values, as JSON gives them back."""
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, data: dict) -> "ModelConfig":

@@ -23,7 +23,8 @@ def train_series(
         settings: See `train_volume`: all but time, series, append.
 
     Yields:
-        The result of each step; that of one which was in the file already says so in its stop_reason.
+        The result of each step, up to one that the user stopped; that of one which was in the file already says so in its
+        stop_reason.
 
     Raises:
         DataError: Times do not rise, a step has other arrays or another shape; and what `train_volume` raises.
@@ -33,3 +34,5 @@ def train_series(
         result = train_volume(values, grid, time=time, series=True, append=base, path=path, **settings)
         base = path if result.model is None else result.model
         yield result
+        if "stopped by user" in result.stop_reason:
+            return

@@ -27,6 +27,7 @@ STEP_CODES = (-400, 440)  # of e, both included: steps from 3e-30 to 9e33
 NUMBER_LIMIT = 1 << 26  # of |q|, exclusive
 FINEST = 1 << 22  # steps that the largest number or difference of a lane has at most
 NUMBERS_A_BYTE = 1092  # at most: the surest token takes 0.0073 bits
+MOST_FITTED = 1 << 20  # numbers of a block, about, in every so many lanes, from which its weights are found
 NEIGHBOURS = [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)][1:]  # -1 along z, y, x
 
 Tensors = dict[str, np.ndarray]
@@ -112,8 +113,9 @@ def _encode_block(coder: LaneEncoder, block: NumberBlock, values, base, codes: n
     options = []
     for has_base in (False,) if base is None else (False, True):
         q = np.rint((values - base if has_base else values) / sizes).astype(np.int64)
-        weights = _fitted_weights(block, q)
-        options.append((_cost(_rest(block, q, weights)), has_base, weights, q))
+        some = q[:, :: max(block.size // MOST_FITTED, 1)]
+        weights = _fitted_weights(block, some)
+        options.append((_cost(_rest(block, some, weights)), has_base, weights, q))
     _, has_base, weights, q = min(options, key=lambda option: option[0])
     middle = int(np.sort(codes)[len(codes) // 2])
     _code_steps(coder, block, middle, codes - middle)
@@ -164,16 +166,18 @@ def _code_numbers(
 
 def _rest(block: NumberBlock, q: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """What the neighbours do not predict of (rows, lanes) whole numbers."""
-    return q - (_neighbours(block, q) @ weights + 32 >> 6)
+    predicted = np.full(q.shape, 32, np.int64)
+    for view, weight in zip(_neighbours(block, q), weights):
+        predicted.reshape(view.shape)[...] += view * weight
+    return q - (predicted >> 6)
 
 
-def _neighbours(block: NumberBlock, q: np.ndarray) -> np.ndarray:
-    """(rows, lanes, 7) numbers of the nodes before."""
+def _neighbours(block: NumberBlock, q: np.ndarray) -> list[np.ndarray]:
+    """The numbers of the nodes before, seven views (z, y, x, lanes) of one array."""
     z, y, x = block.nodes
-    padded = np.zeros((z + 1, y + 1, x + 1, block.lanes), np.int64)
-    padded[1:, 1:, 1:] = q.reshape(z, y, x, block.lanes)
-    views = [padded[1 - a : 1 - a + z, 1 - b : 1 - b + y, 1 - c : 1 - c + x] for a, b, c in NEIGHBOURS]
-    return np.stack([v.reshape(-1, block.lanes) for v in views], axis=-1)
+    padded = np.zeros((z + 1, y + 1, x + 1, q.shape[1]), q.dtype)
+    padded[1:, 1:, 1:] = q.reshape(z, y, x, -1)
+    return [padded[1 - a : 1 - a + z, 1 - b : 1 - b + y, 1 - c : 1 - c + x] for a, b, c in NEIGHBOURS]
 
 
 def _fitted_weights(block: NumberBlock, q: np.ndarray) -> np.ndarray:
@@ -181,8 +185,10 @@ def _fitted_weights(block: NumberBlock, q: np.ndarray) -> np.ndarray:
     if min(block.nodes) < 2:
         return np.zeros(7, np.int64)
     say = 1.0 / (np.sqrt((q.astype(np.float64) ** 2).mean(0)) + 0.1)
-    near = (_neighbours(block, q) * say[:, None]).reshape(-1, 7)
-    weights = np.linalg.lstsq(near.T @ near, near.T @ (q * say).reshape(-1), rcond=None)[0]
+    scaled = q * say
+    near, own = _neighbours(block, scaled), scaled.reshape(*block.nodes, -1)
+    products = np.array([[np.vdot(a, b) for b in near] for a in near])
+    weights = np.linalg.lstsq(products, np.array([np.vdot(a, own) for a in near]), rcond=None)[0]
     return np.clip(np.rint(64 * weights), -128, 127).astype(np.int64)
 
 

@@ -73,7 +73,7 @@ def first_steps(base: ModelFile, steps: int) -> bytes:
     manifest = {k: v for k, v in base.header.manifest.items() if k not in ("bricks", "sections", "requires")}
     times = manifest["times"][:steps]
     kept = [stored for stored in stored_steps(base) if stored.time < steps]
-    return pack_model({**manifest, "times": times, "key": times[-1]["key"]}, kept)
+    return pack_model({**manifest, "times": times, "key": times[-1].get("key", base.header.key)}, kept)
 
 
 def known_step(path: str | os.PathLike, step: int, key: str) -> bytes | None:
@@ -87,6 +87,20 @@ def known_step(path: str | os.PathLike, step: int, key: str) -> bytes | None:
     except ModelFileError:  # missing, foreign or damaged: it is trained, and whether it may be written there is found then
         return None
     return None
+
+
+def check_keeps(path: str | os.PathLike, step: int, key: str) -> None:
+    """Raise DataError when writing a time step would drop later ones from the model in a file."""
+    try:
+        times = ModelFile(path).header.manifest["times"]
+    except ModelFileError:  # as in `known_step`
+        return
+    later = len(times) - step - 1
+    if later > 0 and times[step].get("key") != key:
+        raise DataError(
+            f"{path}: expected a time step after {times[-1]['value']:g}, its last one, or the same data and settings as before; "
+            f"found other ones for {times[step]['value']:g}, and {later} later steps that would be lost"
+        )
 
 
 def steps_before(path: str | os.PathLike, time: float | None) -> bytes | None:

@@ -62,6 +62,8 @@ class VolumeJob:
 
     def __post_init__(self):
         check_arrays(self.arrays)
+        if self.series and self.time is None or self.time is not None and not math.isfinite(self.time):
+            raise DataError(f"{self.name}: expected a time step with a finite time, found {self.time}")
         if self.base is not None:
             check_follows(self.base.header, self.arrays, self.grid, self.time, self.base.name)
             object.__setattr__(self, "model", ModelConfig.from_dict(self.base.header.manifest["model"]))

@@ -127,7 +127,7 @@ def volume_passes(
         if taken is not None:
             return _taken(job, survey.missing, taken, own_key, path, devices)
     plans = communicator.together(lambda: plan_bricks(job, survey))
-    warnings = _warnings_about(job, plans)
+    warnings = _warnings_about(job, plans, survey)
     communicator.from_root(lambda: [(on_warning or logger.warning)(line) for line in warnings] and None)
     folder = None
     if path is not None:
@@ -207,7 +207,7 @@ def _result(
     )  # fmt: skip
 
 
-def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...]) -> tuple[str, ...]:
+def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...], survey: Survey) -> tuple[str, ...]:
     """What a user should know before relying on the result."""
     warnings = []
     model, data = sum(p.model.model_bytes(job.components, bool(p.train.rounding)) for p in plans), job.byte_count
@@ -216,4 +216,10 @@ def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...]) -> tuple[str, 
             f"the model ({model / 1e6:.2f} MB) is larger than a quarter of array {job.name!r} "
             f"({data / 1e6:.2f} MB); a smaller preset would compress more"
         )
+    for info in job.infos(survey):
+        largest = max(abs(end) for end in info.range)
+        if largest > np.finfo(np.float32).max:
+            warnings.append(
+                f"array {info.name!r} has values up to {largest:.3g}, which float32 does not hold: ask for them as {info.dtype}"
+            )
     return tuple(warnings)

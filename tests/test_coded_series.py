@@ -222,3 +222,16 @@ def test_a_step_of_bricks_goes_on_where_it_was_cut_off(tmp_path):
     assert len(ModelFile(path).header.times) == 1
     series([0, 1], path=path, on_progress=lambda state: seen.append(state.brick), **settings)
     assert 0 not in seen and path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda sections: sections[1].update({k: sections[0][k] for k in ("offset", "length", "sha256")}),
+        lambda sections: sections.append(dict(sections[2])), lambda sections: sections.reverse(),
+        lambda sections: sections[3].update(offset=sections[3]["offset"] + 1),
+    ],
+)  # fmt: skip
+def test_sections_out_of_order_are_an_error(moving, change):
+    with pytest.raises(ModelFileError, match="expected sections in order"):
+        ModelFile(edited(moving[-1].to_bytes(), lambda manifest: change(manifest["sections"])))

@@ -5,7 +5,7 @@ import pytest
 
 from apmgsrn_core import ArraySpec, DataError, Grid, ModelConfig, NeuralVolume, TrainConfig, psnr, train_series, train_volume
 from apmgsrn_core.model_file import ModelFile
-from apmgsrn_core.time_series import first_steps
+from apmgsrn_core.time_series import check_keeps, first_steps, steps_before
 
 TINY = ModelConfig(6, 1, (5, 5, 5), hidden_layers=1, hidden_width=16, bias=True)
 GRID = Grid((11, 9, 7))
@@ -96,7 +96,7 @@ def test_a_logarithm_stays_one():
 @pytest.mark.parametrize(
     "time, values, change, message",
     [
-        (1.0, at(1), {}, "expected a time after 1, its last one, found 1"), (None, at(1), {}, "expected a time after 1"),
+        (1.0, at(1), {}, "expected a time after 1, its last one, found 1"), (None, at(1), {}, "expected a time step with a finite time, found None"),
         (2.0, at(1)[:5], {"grid": Grid((11, 9, 5))}, "on the same lattice"),
         (2.0, at(1), {"name": "other"}, "with the arrays point 'values'"),
         (2.0, np.stack([at(1)] * 2, 3), {}, "with the arrays point 'values'"),
@@ -113,3 +113,57 @@ def test_a_model_without_time_takes_no_step():
     model = train_volume(at(0), GRID, model=TINY, train=TrainConfig(iterations=5)).to_bytes()
     with pytest.raises(DataError, match="expected a model whose first step has a time"):
         train_volume(at(1), GRID, time=1.0, append=model, model=TINY, train=FEW)
+
+
+@pytest.mark.parametrize("settings", [{"bricks": (2, 1, 1)}, {"bricks": (2, 1, 1), "parameters": 6000}, {"parameters": 5000}])
+def test_steps_of_the_default_model(settings):
+    """Its bricks have resolutions of their own in the manifest."""
+    few = TrainConfig(iterations=40)
+    results = trained(TIMES[:2], model=None, train=few, **settings)
+    more = train_volume(at(3.0), GRID, time=3.0, append=results[-1].to_bytes(), train=few)
+    assert more.volume.times == TIMES and psnr(at(3.0), more.volume.sample_region(time=3.0)) > 15
+
+
+def test_a_model_of_one_step_takes_more(tmp_path):
+    path = tmp_path / "m.apmgsrn"
+    train_volume(at(0.5), GRID, time=0.5, model=TINY, train=FEW, path=path)
+    base = steps_before(path, 1.0)
+    assert train_volume(at(1.0), GRID, time=1.0, append=base, train=FEW).volume.times == (0.5, 1.0)
+
+
+def test_writing_an_earlier_step_anew_loses_none(tmp_path):
+    path = tmp_path / "m.apmgsrn"
+    trained(path=path)
+    times = ModelFile(path).header.manifest["times"]
+    check_keeps(path, 1, times[1]["key"])
+    check_keeps(path, 2, "other")  # the last one may be replaced
+    check_keeps(path, 3, "new")
+    check_keeps(tmp_path / "none", 0, "new")
+    with pytest.raises(DataError, match="found other ones for 1, and 1 later steps that would be lost"):
+        check_keeps(path, 1, "other")
+
+
+@pytest.mark.parametrize("change", [{"rounding": 0.0}, {"batch_size": 5000}, {"series_steps": 0.3}, {"iterations": 1000}])
+def test_other_settings_of_a_series_are_not_taken_from_the_file(tmp_path, change):
+    """Of a single step, rounding 0 and batches of 5000 are what the automatic values come to."""
+    path = tmp_path / "m.apmgsrn"
+    automatic = {"series_steps": 0.02}
+    steps = [(0.0, at(0.0))]
+    first = next(train_series(steps, GRID, model=TINY, train=TrainConfig(**automatic), path=path))
+    again = next(train_series(steps, GRID, model=TINY, train=TrainConfig(**automatic), path=path))
+    other = TrainConfig(**{**automatic, **change})
+    changed = next(train_series(steps, GRID, model=TINY, train=other, path=path))
+    assert [r.stop_reason for r in (first, again)] == ["iterations", "taken from the file"]
+    assert changed.stop_reason != "taken from the file"
+
+
+def test_a_series_ends_where_the_user_stops_it():
+    slow = TrainConfig(iterations=10**6)
+    results = trained(model=TINY, train=slow, on_progress=lambda state: False)
+    assert [r.stop_reason for r in results] == ["stopped by user"] and results[0].volume.times == TIMES[:1]
+
+
+@pytest.mark.parametrize("time", [None, float("nan"), float("inf")])
+def test_a_step_needs_a_finite_time(time):
+    with pytest.raises(DataError, match=f"expected a time step with a finite time, found {time}"):
+        next(train_series([(time, at(0))], GRID, model=TINY, train=FEW))

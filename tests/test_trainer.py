@@ -234,3 +234,12 @@ def test_unknown_device_is_named():
     for device in ("gpu", "cuda:99", "cuda:x"):
         with pytest.raises(DeviceError, match=device):
             train(values, grid, device=device)
+
+
+def test_values_beyond_float32_are_told_and_kept():
+    grid, told = Grid((9, 8, 7)), []
+    values = np.linspace(1e299, 1e300, 9 * 8 * 7).reshape(7, 8, 9)
+    result = train_volume(values, grid, train=TrainConfig(iterations=200), on_warning=told.append)
+    assert any("values up to 1e+300, which float32 does not hold: ask for them as float64" in line for line in told)
+    found = result.volume.sample_region(dtype="original")
+    assert np.abs(found / values - 1).max() < 0.2

@@ -119,10 +119,16 @@ class TrainingRun:
             check_target(path)
             return core.steps_before(path, time) if os.path.exists(path) and os.path.getsize(path) else None
 
+        if time is None:
+            raise DataError("TimeSteps: expected an input with a time to append, found one without")
         found = self.communicator.from_root(earlier)
         base = None if found is None else core.ModelFile(found, path)
+
+        def nothing_is_lost(survey) -> None:
+            self.communicator.from_root(lambda: core.check_keeps(path, self.job.step, self.job.key(survey.content)))
+
         series = SeriesResult((time,))
-        series.add(self._step(data, None, base, True), self.job)
+        series.add(self._step(data, nothing_is_lost, base, True), self.job)
         return series
 
     def _source(self, data, base: core.ModelFile | None) -> LatticeInput | MeshInput:

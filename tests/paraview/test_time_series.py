@@ -102,6 +102,32 @@ def test_steps_are_appended_as_they_come(tmp_path):
     assert tuple(fresh.TimestepValues) == TIMES
 
 
+def test_going_back_with_other_settings_loses_no_step(tmp_path, vtk_errors):
+    path = str(tmp_path / "m.apmgsrn")
+    filter_ = simple.TrainNeuralVolume(Input=moving(), **{**TINY, "TimeSteps": "Append", "ModelFile": path})
+    for time in TIMES:
+        filter_.UpdatePipeline(time)
+    before = Path(path).read_bytes()
+    filter_.Iterations = 40
+    filter_.UpdatePipeline(1.0)
+    assert "2 later steps that would be lost" in info(filter_, "LastError") and Path(path).read_bytes() == before
+    vtk_errors.clear()
+    filter_.UpdatePipeline(TIMES[-1])  # the last one is replaced
+    assert info(filter_, "LastError") == "" and Path(path).read_bytes() != before
+
+
+def test_steps_are_appended_to_the_model_of_one(tmp_path):
+    path = str(tmp_path / "m.apmgsrn")
+    filter_ = simple.TrainNeuralVolume(Input=moving(), **{**TINY, "ModelFile": path})
+    filter_.UpdatePipeline(0.0)
+    filter_.TimeSteps = "Append"
+    filter_.UpdatePipeline(1.0)
+    assert info(filter_, "LastError") == ""
+    volume = simple.NeuralVolume(FileName=path)
+    volume.UpdatePipelineInformation()
+    assert tuple(volume.TimestepValues) == (0.0, 1.0)
+
+
 def test_several_steps_are_rounded_and_the_panel_says_so(tmp_path):
     sizes = {}
     for rounding in (-1, 0, 1):
@@ -127,6 +153,10 @@ def test_a_range_of_steps():
         (lambda: simple.Wavelet(WholeExtent=[0, 5, 0, 5, 0, 5]), {"TimeSteps": "All"}, "TimeSteps: expected an input with time steps"),
         (moving, {"TimeSteps": "Range", "TimeStepRange": [2, 9]}, "TimeStepRange: expected numbers from 0 to 3, found 2 to 9"),
         (moving, {"TimeSteps": "Append"}, "ModelFile: expected the model to append"),
+        (
+            lambda: simple.Wavelet(WholeExtent=[0, 5, 0, 5, 0, 5]), {"TimeSteps": "Append", "ModelFile": "never.apmgsrn"},
+            "TimeSteps: expected an input with a time to append",
+        ),
         (lambda: moving(grows=2.0), {"TimeSteps": "All"}, "expected a time step on the same lattice"),
     ],
 )  # fmt: skip
