@@ -12,14 +12,15 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 from apmgsrn_core import Communicator, DataError
 
 from . import vtk_bridge
-from .comparison import BRICKS, SIDES, Comparison, Pair, arrays_in, merge_arrays, pairs_of, shared_arrays, time_in_model
-from .data_leaves import add_array, count_of, leaves_of, numbers_of, pass_on
+from .comparison import SIDES, Comparison, Pair, arrays_in, merge_arrays, pairs_of, shared_arrays, time_in_model
+from .data_leaves import count_of, leaves_of, pass_on
 from .error_table import WHOLE, fill_errors
 from .model_filter import DATA, MODEL, ModelFilter
 from .model_input import chosen_arrays, no_model
 from .point_values import PART
 from .proxy import setting
 from .trained_model import Memory
+from .vtk_arrays import add_array, attributes, numbers_of
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class CompareNeuralVolume(ModelFilter):
                 values = comparison.reconstruct(leaf, here, association) if here else {}
                 used.add((leaf.GetMTime(), association))
                 for pair in here:
-                    data = numbers_of(vtk_bridge.attributes(leaf, association).GetArray(pair.name))
+                    data = numbers_of(attributes(leaf, association).GetArray(pair.name))
                     _add_errors(own, pair, data, values[pair.name])
         comparison.keep(used)
         vtk_bridge.tag_model(target, answer.path)

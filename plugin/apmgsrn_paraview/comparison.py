@@ -19,12 +19,12 @@ from apmgsrn_core import (
     ssim_of_pieces,
 )
 
-from . import vtk_bridge
-from .data_leaves import count_of, leaves_of, names_of, numbered_leaves, numbers_of, visible
+from .data_leaves import count_of, leaves_of, names_of, numbered_leaves, visible
 from .error_table import rows_of
 from .piece_ownership import Lattice, counted, extent_of
 from .point_positions import positions_of
 from .point_values import Values
+from .vtk_arrays import attributes, numbers_of
 
 SIDES = ("point", "cell")
 BRICKS = ""  # what the numbers of the bricks are called among the values
@@ -47,7 +47,7 @@ def arrays_in(data) -> dict:
     for leaf in leaves_of(data):
         for association in SIDES:
             for name in names_of(leaf, association):
-                array = vtk_bridge.attributes(leaf, association).GetArray(name)
+                array = attributes(leaf, association).GetArray(name)
                 if array is not None:
                     merge_arrays(found, {(name, association): array.GetNumberOfComponents()})
     return found
@@ -102,7 +102,7 @@ def time_in_model(time: float | None, times: tuple) -> None:
 
 def pairs_of(leaf, pairs: list[Pair], association: str) -> list[Pair]:
     """Those that a leaf has on one side; not every leaf has each array."""
-    side = vtk_bridge.attributes(leaf, association)
+    side = attributes(leaf, association)
     return [p for p in pairs if p.association == association and side.GetArray(p.name) is not None]
 
 
@@ -182,7 +182,7 @@ class Comparison:
                 values = self.reconstruct(leaf, here, association)
                 bricks = values[BRICKS][flags] if BRICKS in values else 0
                 for pair in here:
-                    reference = numbers_of(vtk_bridge.attributes(leaf, association).GetArray(pair.name))
+                    reference = numbers_of(attributes(leaf, association).GetArray(pair.name))
                     sums[pair].add(reference[flags], values[pair.name][flags], bricks)
         return sums, lattices
 
@@ -229,5 +229,5 @@ class Comparison:
         if not lattice.held.count:
             return [np.zeros(shape, np.float32)] * 2
         leaf = leaves_of(self.data)[0]
-        data = numbers_of(vtk_bridge.attributes(leaf, pair.association).GetArray(pair.name))
+        data = numbers_of(attributes(leaf, pair.association).GetArray(pair.name))
         return [data.reshape(shape), self.values[leaf.GetMTime(), pair.association][pair.name].reshape(shape)]

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
-from vtkmodules.vtkCommonCore import vtkDataArray
-from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet, vtkDataSet, vtkDataSetAttributes
+from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet, vtkDataSet
 
-from .vtk_bridge import GHOSTS, attributes
-
-DUPLICATE = vtkDataSetAttributes.DUPLICATEPOINT  # the same number for cells
-HIDDEN = {
-    "point": vtkDataSetAttributes.HIDDENPOINT,
-    "cell": vtkDataSetAttributes.HIDDENCELL | vtkDataSetAttributes.REFINEDCELL,
-}
+from .ghost_marks import GHOSTS, without_value
+from .vtk_arrays import attributes
 
 
 def numbered_leaves(data) -> dict:
@@ -83,29 +76,11 @@ def names_of(leaf, association: str) -> list[str]:
     return [name for name in names if name]
 
 
-def numbers_of(array) -> np.ndarray:
-    """(n,) or (n, components): a view of an array's own memory where it has one, otherwise a copy."""
-    if not array.HasStandardMemoryLayout():
-        copy = vtkDataArray.CreateDataArray(array.GetDataType())
-        copy.DeepCopy(array)
-        array = copy
-    return vtk_to_numpy(array)
-
-
-def add_array(leaf, association: str, name: str, values: np.ndarray) -> None:
-    """Give a data set an array, (n,) or (n, components), without a copy; one of the same name goes."""
-    array = numpy_to_vtk(np.ascontiguousarray(values), deep=0)
-    array.SetName(name)
-    attributes(leaf, association).AddArray(array)
-
-
 def visible(leaf, association: str, duplicates: bool) -> np.ndarray:
     """(n,) bool: which points or cells are not hidden (blanked, refined by a finer level of AMR).
 
     Args:
         duplicates: Whether those count which another rank has as its own.
     """
-    marks = attributes(leaf, association).GetArray(GHOSTS)
-    if marks is None:
-        return np.ones(count_of(leaf, association), dtype=bool)
-    return (numbers_of(marks) & (HIDDEN[association] | (0 if duplicates else DUPLICATE))) == 0
+    left_out = without_value(leaf, association, duplicates=not duplicates)
+    return np.ones(count_of(leaf, association), dtype=bool) if left_out is None else ~left_out

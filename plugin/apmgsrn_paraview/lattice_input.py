@@ -10,17 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from vtkmodules.vtkCommonDataModel import vtkDataSetAttributes, vtkImageData, vtkRectilinearGrid
+from vtkmodules.vtkCommonDataModel import vtkImageData, vtkRectilinearGrid
 
 import apmgsrn_core as core  # names that need torch are looked up when a training begins
 from apmgsrn_core import ApmgsrnError, ArraySpec, DataError, Region
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice, common_type
+from .ghost_marks import GHOSTS, WITHOUT_VALUE, has_marks
 from .image_frame import ImageFrame
+from .vtk_arrays import attributes, numpy_type, read_values
 
 LATTICES = (vtkImageData, vtkRectilinearGrid)
-SKIPPED = {"point": vtkDataSetAttributes.HIDDENPOINT, "cell": vtkDataSetAttributes.HIDDENCELL | vtkDataSetAttributes.REFINEDCELL}
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ def look_at_lattice(image, choice: ArrayChoice, frame: ImageFrame) -> LatticeLoo
     """
     frame.check_not_empty()
     found = choice.of_data_set(image)
-    specs = choice.specs([(n, side, a.GetNumberOfComponents(), vtk_bridge.numpy_type(a)) for a, n, side in found])
+    specs = choice.specs([(n, side, a.GetNumberOfComponents(), numpy_type(a)) for a, n, side in found])
     if len({spec.association for spec in specs}) > 1:
         return None
-    holes = any(vtk_bridge.attributes(image, side).GetArray(vtk_bridge.GHOSTS) is not None for side in SKIPPED)
+    holes = any(has_marks(image, side) for side in ("point", "cell"))
     dtype = common_type(specs, holes).name
     obeyed = _holds(image.GetExtent(), frame.corner)
     return LatticeLook(specs, dtype, holes, vtk_bridge.data_time(image), ImageFrame.of_image(image), obeyed)
@@ -145,16 +146,16 @@ class LatticeInput:
         grid, parts = frame.grid(side), []
         for spec in self.arrays:
             array, _, _ = vtk_bridge.choose_array(image, spec.name, side)
-            found = (array.GetNumberOfComponents(), vtk_bridge.numpy_type(array).name)
+            found = (array.GetNumberOfComponents(), numpy_type(array).name)
             if found != (spec.components, spec.dtype):
                 raise DataError(f"array {spec.name!r}: expected {spec.components} x {spec.dtype}, found {found[0]} x {found[1]}")
-            parts.append(vtk_bridge.read_values(array, grid))
+            parts.append(read_values(array, grid))
         return self._joined(parts, _hidden(image, frame, side)), self.frame.region(frame.extent, side)
 
     def _joined(self, parts: list[np.ndarray], hidden: np.ndarray | None) -> np.ndarray:
         """The arrays' components one after the other; a view when it is one array without holes."""
         if hidden is not None and hidden.any() and not self.look.holes:
-            raise DataError(f"input: expected {vtk_bridge.GHOSTS!r} on all pieces or on none")
+            raise DataError(f"input: expected {GHOSTS!r} on all pieces or on none")
         if len(parts) == 1 and parts[0].dtype == self.dtype and (hidden is None or not hidden.any()):
             return parts[0]
         columns = [part[..., None] if part.ndim == 3 else part for part in parts]
@@ -205,10 +206,10 @@ def _hidden(image, frame: ImageFrame, side: str) -> np.ndarray | None:
 
 def _marked(image, frame: ImageFrame, association: str) -> np.ndarray | None:
     """[z, y, x] bool by VTK's own marks; None where there are none."""
-    ghosts = vtk_bridge.attributes(image, association).GetArray(vtk_bridge.GHOSTS)
-    if ghosts is None:
+    if not has_marks(image, association):
         return None
-    return vtk_bridge.read_values(ghosts, frame.grid(association)) & SKIPPED[association] != 0
+    marks = attributes(image, association).GetArray(GHOSTS)
+    return read_values(marks, frame.grid(association)) & WITHOUT_VALUE[association] != 0
 
 
 def _holds(extent: tuple, part: tuple) -> bool:

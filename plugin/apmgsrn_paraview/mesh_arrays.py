@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from vtkmodules.util.numpy_support import get_vtk_to_numpy_typemap
-from vtkmodules.vtkCommonCore import VTK_BIT, vtkDataArray
-from vtkmodules.vtkCommonDataModel import vtkDataSetAttributes
+from vtkmodules.vtkCommonCore import vtkDataArray
 
 from apmgsrn_core import DataError
 
+from .ghost_marks import GHOSTS
 from .mesh_leaves import MeshLeaf, mesh_leaves
-from .mesh_points import numbers_of
+from .vtk_arrays import attributes, numbers_of, numpy_type
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ def select_arrays(leaves: list[MeshLeaf], selection) -> list[MeshArray]:
 
 def leaf_values(leaf: MeshLeaf, array: MeshArray) -> np.ndarray:
     """The values of an array in one leaf: (points or cells, components), a view where the memory allows it."""
-    return numbers_of(_attributes(leaf, array.association).GetAbstractArray(array.name))
+    values = numbers_of(attributes(leaf.data, array.association).GetAbstractArray(array.name))
+    return values.reshape(len(values), array.components)
 
 
 def _select(leaves: list[MeshLeaf], name: str, association: str) -> MeshArray:
@@ -107,13 +107,13 @@ def _select(leaves: list[MeshLeaf], name: str, association: str) -> MeshArray:
                 f"{association} array {name!r}: expected {first[1]} components in {leaf.name} as in {first[0]}, found {found}"
             )
         first = first or (leaf.name, found)
-        dtypes.append(_dtype(array))
+        dtypes.append(numpy_type(array))
     return MeshArray(name, association, first[1], np.result_type(*dtypes))
 
 
 def _checked(leaf: MeshLeaf, name: str, association: str):
     """The array of a leaf, or the error that tells why it will not do."""
-    array = _attributes(leaf, association).GetAbstractArray(name)
+    array = attributes(leaf.data, association).GetAbstractArray(name)
     if array is None:
         names = {side: [n for n, s in _numeric(leaf) if s == side] for side in ("point", "cell")}
         listed = "; ".join(f"{side} arrays: {', '.join(found) or 'none'}" for side, found in names.items())
@@ -130,18 +130,14 @@ def _checked(leaf: MeshLeaf, name: str, association: str):
     return array
 
 
-def _attributes(leaf: MeshLeaf, association: str):
-    return leaf.data.GetPointData() if association == "point" else leaf.data.GetCellData()
-
-
 def _numeric(leaf: MeshLeaf) -> dict:
     """{(name, association): array} of the arrays with a name and numbers; not VTK's own ghost array."""
     found = {}
     for association in ("point", "cell"):
-        attributes = _attributes(leaf, association)
-        for i in range(attributes.GetNumberOfArrays()):
-            array = attributes.GetAbstractArray(i)
-            if array.GetName() and array.GetName() != vtkDataSetAttributes.GhostArrayName() and _is_numeric(array):
+        side = attributes(leaf.data, association)
+        for i in range(side.GetNumberOfArrays()):
+            array = side.GetAbstractArray(i)
+            if array.GetName() and array.GetName() != GHOSTS and _is_numeric(array):
                 found[array.GetName(), association] = array
     return found
 
@@ -150,9 +146,5 @@ def _is_numeric(array) -> bool:
     return isinstance(array, vtkDataArray) and array.GetNumberOfComponents() > 0
 
 
-def _dtype(array) -> np.dtype:
-    return np.dtype(np.uint8 if array.GetDataType() == VTK_BIT else get_vtk_to_numpy_typemap()[array.GetDataType()])
-
-
 def _description(array, name: str, association: str) -> MeshArray:
-    return MeshArray(name, association, array.GetNumberOfComponents(), _dtype(array))
+    return MeshArray(name, association, array.GetNumberOfComponents(), numpy_type(array))

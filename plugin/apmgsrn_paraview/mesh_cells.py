@@ -12,7 +12,7 @@ from typing import Callable, Iterator
 
 import numpy as np
 from vtkmodules import vtkCommonDataModel as vtk
-from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkFiltersCore import vtkAppendFilter, vtkThreshold
 from vtkmodules.vtkFiltersGeneral import vtkDataSetTriangleFilter
 
@@ -22,6 +22,7 @@ from .cell_shapes import CellShape, cell_sizes
 from .cell_types import CELL_TYPES
 from .mesh_leaves import MeshLeaf
 from .mesh_points import LATTICES, lattice_dims, lattice_index, point_positions
+from .vtk_arrays import add_array
 
 CHUNK = 2048  # cells whose numbers fit in a core's cache
 
@@ -179,9 +180,9 @@ def _cut(data, cells: np.ndarray) -> list[CellGroup]:
     copy.CopyStructure(data)
     chosen = np.zeros(data.GetNumberOfCells(), dtype=np.uint8)
     chosen[cells] = 1
-    _add(copy.GetCellData(), "chosen", chosen)
-    _add(copy.GetCellData(), "id", np.arange(data.GetNumberOfCells()))
-    _add(copy.GetPointData(), "id", np.arange(data.GetNumberOfPoints()))
+    add_array(copy, "cell", "chosen", chosen)
+    add_array(copy, "cell", "id", np.arange(data.GetNumberOfCells()))
+    add_array(copy, "point", "id", np.arange(data.GetNumberOfPoints()))
     extract = vtkThreshold()
     extract.SetInputData(copy)
     extract.SetInputArrayToProcess(0, 0, 0, vtk.vtkDataObject.FIELD_ASSOCIATION_CELLS, "chosen")
@@ -222,9 +223,3 @@ def _unstructured(data):
     append.AddInputData(copy)
     append.Update()
     return append.GetOutput()
-
-
-def _add(attributes, name: str, values: np.ndarray) -> None:
-    array = numpy_to_vtk(values, deep=1)
-    array.SetName(name)
-    attributes.AddArray(array)

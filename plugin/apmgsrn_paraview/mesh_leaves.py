@@ -8,21 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from vtkmodules.util.numpy_support import vtk_to_numpy
-from vtkmodules.vtkCommonDataModel import (
-    vtkCompositeDataSet,
-    vtkDataSet,
-    vtkDataSetAttributes,
-    vtkOverlappingAMR,
-    vtkUniformGridAMR,
-)
+from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet, vtkDataSet, vtkOverlappingAMR, vtkUniformGridAMR
 
 from apmgsrn_core import DataError
 
-SKIPPED_CELL = (
-    vtkDataSetAttributes.DUPLICATECELL | vtkDataSetAttributes.REFINEDCELL | vtkDataSetAttributes.HIDDENCELL
-)
-SKIPPED_POINT = vtkDataSetAttributes.DUPLICATEPOINT | vtkDataSetAttributes.HIDDENPOINT
+from .ghost_marks import without_value
 
 
 @dataclass(frozen=True)
@@ -36,7 +26,7 @@ class MeshLeaf:
     @property
     def skipped_cells(self) -> np.ndarray | None:
         """(cells,) bool: ghosts, hidden and refined cells; None when all count."""
-        flags = _flags(self.data.GetCellData(), SKIPPED_CELL)
+        flags = without_value(self.data, "cell", duplicates=True)
         if flags is None or self.covered is None:
             return self.covered if flags is None else flags
         return flags | self.covered
@@ -44,12 +34,12 @@ class MeshLeaf:
     @property
     def hidden_points(self) -> np.ndarray | None:
         """(points,) bool: blanked points, and with them the cells at them; None when there are none."""
-        return _flags(self.data.GetPointData(), vtkDataSetAttributes.HIDDENPOINT)
+        return without_value(self.data, "point")
 
     @property
     def skipped_points(self) -> np.ndarray | None:
         """(points,) bool: ghosts and hidden points; None when all count."""
-        return _flags(self.data.GetPointData(), SKIPPED_POINT)
+        return without_value(self.data, "point", duplicates=True)
 
 
 def mesh_leaves(data) -> list[MeshLeaf]:
@@ -128,12 +118,3 @@ def covered_cells(grid, boxes: np.ndarray) -> np.ndarray | None:
         x, y, z = ((c > a) & (c < b) | f for c, (a, b), f in zip(centres, box, flat))
         covered |= z[:, None, None] & y[:, None] & x
     return covered.ravel()
-
-
-def _flags(attributes, bits: int) -> np.ndarray | None:
-    """(n,) bool: which cells or points have one of these ghost bits; None when none has."""
-    ghosts = attributes.GetArray(vtkDataSetAttributes.GhostArrayName())
-    if ghosts is None:
-        return None
-    flags = (vtk_to_numpy(ghosts) & bits) != 0
-    return flags if flags.any() else None

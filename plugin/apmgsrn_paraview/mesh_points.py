@@ -1,4 +1,4 @@
-"""Where the points of a data set are, and arrays of VTK as numpy has them.
+"""Where the points of a data set are.
 
 The points of a lattice (image, rectilinear, structured grid) are counted x fastest.
 """
@@ -9,20 +9,10 @@ from typing import Callable
 
 import numpy as np
 from vtkmodules import vtkCommonDataModel as vtk
-from vtkmodules.util.numpy_support import vtk_to_numpy
-from vtkmodules.vtkCommonCore import VTK_BIT, VTK_UNSIGNED_CHAR, vtkDataArray
+
+from .vtk_arrays import numbers_of
 
 LATTICES = (vtk.vtkImageData, vtk.vtkRectilinearGrid, vtk.vtkStructuredGrid)
-
-
-def numbers_of(array) -> np.ndarray:
-    """(tuples, components) of a vtkDataArray: a view, or a copy where its memory is laid out otherwise."""
-    kind = array.GetDataType()
-    if kind == VTK_BIT or not array.HasStandardMemoryLayout():
-        copy = vtkDataArray.CreateDataArray(VTK_UNSIGNED_CHAR if kind == VTK_BIT else kind)
-        copy.DeepCopy(array)
-        array = copy
-    return vtk_to_numpy(array).reshape(array.GetNumberOfTuples(), array.GetNumberOfComponents())
 
 
 def point_positions(data) -> Callable:
@@ -33,9 +23,7 @@ def point_positions(data) -> Callable:
         return lambda ids: known[ids].astype(np.float64)
     nx, ny, _ = lattice_dims(data)
     if isinstance(data, vtk.vtkRectilinearGrid):
-        axes = [
-            numbers_of(axis)[:, 0] for axis in (data.GetXCoordinates(), data.GetYCoordinates(), data.GetZCoordinates())
-        ]
+        axes = [numbers_of(axis) for axis in (data.GetXCoordinates(), data.GetYCoordinates(), data.GetZCoordinates())]
         return lambda ids: np.stack(
             [axis[i].astype(np.float64) for axis, i in zip(axes, lattice_index(ids, nx, ny))], axis=1
         )

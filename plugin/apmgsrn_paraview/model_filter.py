@@ -11,7 +11,7 @@ from apmgsrn_core import list_devices
 from . import vtk_bridge
 from .data_leaves import leaves_of
 from .image_frame import ImageFrame
-from .model_input import ModelArrays, ModelInput, find_model, named_model
+from .model_input import ModelArrays, ModelInput, find_model
 from .point_values import Stopped, Values, evaluate
 from .proxy import Proxy, setting
 
@@ -62,7 +62,7 @@ class ModelFilter(ModelArrays, Proxy):
         if info is None:
             return 1
         frame, there = ImageFrame.of_information(info), vtkDataObject.GetData(inputs[MODEL], 0)
-        if info.Has(Pipeline.WHOLE_EXTENT()) and not (there is not None and named_model(there)):
+        if info.Has(Pipeline.WHOLE_EXTENT()) and not vtk_bridge.named_model(there):
             vtk_bridge.request(info, frame.corner)
         else:
             vtk_bridge.request_piece(info, frame.extent)

@@ -6,7 +6,7 @@ import os
 
 from apmgsrn_core import FieldError, ModelFileError, read_header
 
-from .vtk_bridge import MODEL_FIELD
+from .vtk_bridge import MODEL_FIELD, named_model
 
 
 class ModelInput:
@@ -89,12 +89,6 @@ def find_model(file_name: str, model, data_sets: list) -> str:
             )
         return path
     return next(filter(None, map(named_model, data_sets)), "")
-
-
-def named_model(data) -> str:
-    """The model file in the field data of a data object; "" when there is none."""
-    array = data.GetFieldData().GetAbstractArray(MODEL_FIELD) if data.GetFieldData() is not None else None
-    return array.GetValue(0) if array is not None and array.GetNumberOfValues() else ""
 
 
 def no_model() -> ModelFileError:

@@ -12,8 +12,8 @@ from vtkmodules.vtkFiltersCore import vtkCellCenters
 
 from apmgsrn_core import DataError
 
-from .data_leaves import numbers_of
 from .image_frame import ImageFrame
+from .vtk_arrays import numbers_of
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 from apmgsrn_core import ApmgsrnError
 
 from . import vtk_bridge
-from .data_leaves import add_array, count_of, drop_arrays, pass_on
+from .data_leaves import count_of, drop_arrays, pass_on
 from .model_filter import DATA, MODEL, ModelFilter
 from .model_input import no_model
 from .point_positions import positions_of
 from .point_sampler import MASKS, PointSampler
 from .proxy import setting
+from .vtk_arrays import add_array, attributes
 
 
 class SampleNeuralVolume(ModelFilter):
@@ -96,7 +97,7 @@ class SampleNeuralVolume(ModelFilter):
         for name, array in values.items():
             add_array(leaf, association, names[name], array)
         add_array(leaf, association, MASKS[association], mask)
-        vtk_bridge.attributes(leaf, association).SetActiveScalars(names[next(iter(values))])
+        attributes(leaf, association).SetActiveScalars(names[next(iter(values))])
         return int(np.count_nonzero(mask))
 
     def leave_empty(self, outputs) -> None:

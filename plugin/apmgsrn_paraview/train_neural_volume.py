@@ -12,7 +12,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 from apmgsrn_core import Communicator, DataError, ModelFileError
 
 from . import trained_model, vtk_bridge
-from .data_leaves import add_array, drop_arrays, pass_on
+from .data_leaves import drop_arrays, pass_on
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
 from .lattice_input import LATTICES
@@ -23,6 +23,7 @@ from .trained_model import Answer, Memory, TrainedModel
 from .training_run import TrainingRun
 from .training_settings import TrainingSettings
 from .volume_output import VolumeOutput
+from .vtk_arrays import add_array
 
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()

@@ -10,6 +10,7 @@ from apmgsrn_core import PRESETS, BrickLayout, ConfigError, DataError, ModelConf
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice
+from .ghost_marks import GHOSTS
 from .proxy import Proxy, selection, setting
 
 MODEL, TRAIN = ModelConfig(), TrainConfig()
@@ -100,7 +101,7 @@ class TrainingSettings(Proxy):
         """The arrays to train. Raises ConfigError when several are wanted and none is chosen."""
         chosen = self.settings
         several = [(n, "point") for n in chosen["point_arrays"]] + [(n, "cell") for n in chosen["cell_arrays"]]
-        several = [array for array in several if array[0] != vtk_bridge.GHOSTS]  # ParaView offers it as well
+        several = [array for array in several if array[0] != GHOSTS]  # ParaView offers it as well
         if chosen["several_arrays"] and not several:
             raise ConfigError("PointArrays, CellArrays: expected at least one array, found none chosen")
         names = tuple(several) if chosen["several_arrays"] else ()

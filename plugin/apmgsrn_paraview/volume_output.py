@@ -9,8 +9,9 @@ import numpy as np
 
 from apmgsrn_core import Grid
 
-from . import vtk_bridge
+from .ghost_marks import hide_missing
 from .image_frame import ImageFrame
+from .vtk_arrays import add_array, attributes
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ class VolumeOutput:
             valid[array.association] = valid.get(array.association, False) | there
             sampled += region.count
         for part, array in parts:
-            vtk_bridge.fill_array(image, part, array.name, array.association)
+            _fill(image, part, array.name, array.association)
         for association, there in sorted(valid.items()):  # cells first
-            vtk_bridge.hide_missing(image, there, association)
+            hide_missing(image, there, association)
         return sampled
 
     def _keeps_type(self, array) -> bool:
@@ -77,3 +78,14 @@ class VolumeOutput:
     def _grid(self, association: str) -> Grid:
         """The lattice with its values on points or cells; for a model of a lattice it is its own."""
         return self.lattice if association == self.lattice.association else replace(self.lattice, association=association)
+
+
+def _fill(image, values: np.ndarray, name: str, association: str) -> None:
+    """Give an image its values [z, y, x] (components last, when more than one), as what is shown first."""
+    components = values.shape[3:]
+    add_array(image, association, name, values.reshape(-1, *components))
+    side = attributes(image, association)
+    if components != (3,):
+        side.SetActiveScalars(name)
+    elif side.GetVectors() is None:
+        side.SetActiveVectors(name)

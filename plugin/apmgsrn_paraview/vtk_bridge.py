@@ -1,6 +1,6 @@
-"""Between VTK and the core: requests, arrays and tables. With `image_frame.py` all there is of VTK's conventions.
+"""Between VTK and the core: requests, the chosen array, tables and boxes.
 
-VTK stores values with x varying fastest, so a reshaped view is the core's `values[z, y, x]`.
+Where a lattice lies is in `image_frame.py`, arrays as numpy has them in `vtk_arrays.py`, marks in `ghost_marks.py`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from vtkmodules.util.numpy_support import get_vtk_array_type, get_vtk_to_numpy_typemap, numpy_to_vtk, vtk_to_numpy
-from vtkmodules.vtkCommonCore import VTK_BIT, VTK_DOUBLE, VTK_ID_TYPE, VTK_UNSIGNED_CHAR, vtkDataArray, vtkPoints, vtkStringArray
+from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk
+from vtkmodules.vtkCommonCore import VTK_DOUBLE, VTK_ID_TYPE, vtkPoints, vtkStringArray
 from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkDataObject, vtkDataSet, vtkDataSetAttributes
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 from vtkmodules.vtkParallelCore import vtkMultiProcessController
 
-from apmgsrn_core import ApmgsrnError, DataError, FieldError, Grid, ModelFileError
+from apmgsrn_core import ApmgsrnError, FieldError, Grid, ModelFileError
 
+from .ghost_marks import GHOSTS
 from .image_frame import EMPTY_EXTENT, ImageFrame
 
 MODEL_FIELD = "apmgsrn_model"
 QUADS_OF_A_BOX = ((0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (2, 3, 7, 6), (1, 2, 6, 5), (0, 4, 7, 3))
 NAMELESS = "values"  # what an array without a name is called
-GHOSTS = vtkDataSetAttributes.GhostArrayName()
-HIDDEN = {"point": vtkDataSetAttributes.HIDDENPOINT, "cell": vtkDataSetAttributes.HIDDENCELL}
 CODES = {"point": vtkDataObject.FIELD_ASSOCIATION_POINTS, "cell": vtkDataObject.FIELD_ASSOCIATION_CELLS}
 
 
@@ -174,66 +173,6 @@ def describe_array(algorithm, image, frame: ImageFrame) -> ArrayDescription | No
     return ArrayDescription(components, math.prod(grid.value_dims) * components * array.GetDataTypeSize(), grid)
 
 
-def attributes(data, association: str):
-    """The point or the cell data of a data set."""
-    return data.GetPointData() if association == "point" else data.GetCellData()
-
-
-def numpy_type(array) -> np.dtype:
-    """The numpy type of a VTK array's values."""
-    return np.dtype(get_vtk_to_numpy_typemap()[array.GetDataType()])
-
-
-def read_values(array, grid: Grid) -> np.ndarray:
-    """A view `values[z, y, x]` (components last, when more than one) of an array's own memory; of bits a copy as uint8."""
-    bits = array.GetDataType() == VTK_BIT
-    if bits or not array.HasStandardMemoryLayout():
-        copy = vtkDataArray.CreateDataArray(VTK_UNSIGNED_CHAR if bits else array.GetDataType())
-        copy.DeepCopy(array)
-        array = copy
-    if array.GetNumberOfTuples() != math.prod(grid.value_dims):
-        raise DataError(
-            f"array {array.GetName()!r}: expected {math.prod(grid.value_dims)} values for {grid.value_dims}"
-            f" {grid.association}s, found {array.GetNumberOfTuples()}"
-        )
-    values = vtk_to_numpy(array)
-    return values.reshape(grid.value_dims[::-1] + values.shape[1:])
-
-
-def fill_array(image, values: np.ndarray, name: str, association: str) -> None:
-    """Give an image its values (z, y, x and perhaps components) without a copy."""
-    components = values.shape[3:]
-    array = numpy_to_vtk(np.ascontiguousarray(values).reshape((-1, *components)), deep=0)
-    array.SetName(name)
-    side = attributes(image, association)
-    side.AddArray(array)
-    if components != (3,):
-        side.SetActiveScalars(name)
-    elif side.GetVectors() is None:
-        side.SetActiveVectors(name)
-
-
-def hide_missing(image, valid: np.ndarray, association: str) -> None:
-    """Hide the points or cells, [z, y, x], that have no value; ParaView then leaves them out. Nothing when all have one.
-
-    The cells of hidden points are hidden too: surfaces and volumes are drawn by cells.
-    """
-    if valid.all():
-        return
-    _mark_hidden(image, valid, association)
-    if association == "point" and attributes(image, "cell").GetArray(GHOSTS) is None:
-        for axis in range(3):
-            if valid.shape[axis] > 1:
-                valid = np.take(valid, range(valid.shape[axis] - 1), axis) & np.take(valid, range(1, valid.shape[axis]), axis)
-        _mark_hidden(image, valid, "cell")
-
-
-def _mark_hidden(image, valid: np.ndarray, association: str) -> None:
-    array = numpy_to_vtk(np.where(valid, 0, HIDDEN[association]).astype(np.uint8).ravel(), deep=1)
-    array.SetName(GHOSTS)
-    attributes(image, association).AddArray(array)
-
-
 def fill_table(table, columns: dict, with_rows: bool) -> None:
     """Columns of equal length; without rows on all ranks but one, as ParaView concatenates them."""
     table.Initialize()
@@ -277,12 +216,19 @@ def tag_model(data, path: str) -> None:
     data.GetFieldData().AddArray(array)
 
 
+def named_model(data) -> str:
+    """The model file in the field data of a data object; "" when there is none."""
+    fields = data.GetFieldData() if data is not None else None
+    array = fields.GetAbstractArray(MODEL_FIELD) if fields is not None else None
+    return array.GetValue(0) if array is not None and array.GetNumberOfValues() else ""
+
+
 def model_of(data) -> str:
     """The model file that an output comes from; ModelFileError when it names none."""
-    array = data.GetFieldData().GetAbstractArray(MODEL_FIELD) if data is not None else None
-    if array is None or array.GetNumberOfValues() < 1:
+    path = named_model(data)
+    if not path:
         raise ModelFileError(
             f"no model to save: expected field data {MODEL_FIELD!r} on the input, found none"
             " (only outputs of Train Neural Volume and Neural Volume have one)"
         )
-    return array.GetValue(0)
+    return path

@@ -27,7 +27,7 @@ from vtkmodules.vtkIOImage import vtkPNGReader, vtkPNGWriter
 
 from apmgsrn_paraview.data_leaves import count_of, leaves_of, visible
 from apmgsrn_paraview.point_positions import positions_of
-from apmgsrn_paraview.vtk_bridge import attributes
+from apmgsrn_paraview.vtk_arrays import attributes
 
 COLUMNS = {"data": 14, "array": 16, "psnr_db": 8, "max_error": 10, "values": 9, "data_bytes": 11, "model_bytes": 11, "ratio": 7,
            "train_s": 8, "compare_s": 9}  # fmt: skip

@@ -2,15 +2,18 @@
 
 import shutil
 
+import meshes
 import numpy as np
 import pytest
 from conftest import info, make_image, make_source, output, smooth_values, values_of
 from paraview import simple
 from small_models import CELLS, DIMS, GRID, TIMES, image_like_the_model, train_models
 from vtkmodules.util.numpy_support import numpy_to_vtk
+from vtkmodules.vtkCommonCore import vtkBitArray
 from vtkmodules.vtkCommonDataModel import (
     vtkDataObject,
     vtkDataSetAttributes,
+    vtkImageData,
     vtkMultiBlockDataSet,
     vtkPolyData,
     vtkUnstructuredGrid,
@@ -102,6 +105,22 @@ def test_data_of_other_types(models, dtype):
     filter_ = compare(with_array(data), models["f"])
     assert rows(filter_)[0]["psnr"] == pytest.approx(psnr(data, reconstruction(models["f"])), abs=1e-3)
     assert values_of(output(filter_), "f_error").dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["image", "mesh"])
+def test_bits_are_compared_as_numbers(models, kind):
+    image, ones = vtkImageData(), (np.arange(np.prod(DIMS)) % 7 > 3).astype(np.uint8)
+    image.CopyStructure(output(image_like_the_model()))
+    bits = vtkBitArray()
+    bits.SetName("f")
+    for bit in ones.tolist():
+        bits.InsertNextValue(bit)
+    data = image if kind == "image" else meshes.structured([image.GetPoint(i) for i in range(len(ones))], DIMS)
+    data.GetPointData().AddArray(bits)
+    filter_ = compare(make_source(data), models["f"])
+    model = reconstruction(models["f"]).ravel()
+    assert rows(filter_)[0]["psnr"] == pytest.approx(psnr(ones, model), abs=1e-3)
+    np.testing.assert_allclose(values_of(output(filter_), "f_error"), model - ones, atol=1e-4)
 
 
 def test_a_row_for_each_brick(models):

@@ -20,7 +20,7 @@ from vtkmodules.vtkFiltersSources import vtkSphereSource
 from apmgsrn_core import NeuralVolume
 from apmgsrn_paraview.data_leaves import leaves_of, names_of
 from apmgsrn_paraview.point_positions import positions_of as places_of
-from apmgsrn_paraview.vtk_bridge import attributes
+from apmgsrn_paraview.vtk_arrays import attributes
 
 MESH = dict(MeshSamples=6000, Iterations=250, BatchSize=1000)
 GHOSTS = vtk.vtkDataSetAttributes.GhostArrayName()
