@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from apmgsrn_core import (
     ssim_of_pieces,
 )
 
-from .data_leaves import count_of, leaves_of, names_of, numbered_leaves, visible
+from .data_leaves import count_of, leaves_of, names_of, numbered_leaves
 from .error_table import rows_of
+from .mesh_leaves import covered_by_finer
 from .piece_ownership import Lattice, counted, extent_of
 from .point_positions import positions_of
 from .point_values import Values
@@ -157,7 +159,7 @@ class Comparison:
 
         def find() -> tuple[dict, dict]:
             leaves = {n: leaf for n, leaf in numbered_leaves(self.data).items() if pairs_of(leaf, pairs, "point")}
-            seen = {n: visible(leaf, "point", duplicates=False) for n, leaf in leaves.items()}
+            seen = {n: self._counted(n, leaf, "point", extents)[0] for n, leaf in leaves.items()}
             return seen, {n: positions_of(leaf, "point").all()[seen[n]] for n, leaf in leaves.items()}
 
         seen, places = communicator.together(find)
@@ -176,7 +178,7 @@ class Comparison:
                 here = pairs_of(leaf, pairs, association)
                 if not here:
                     continue
-                flags, lattices[association] = counted(leaf, association, extents, self.communicator.rank)
+                flags, lattices[association] = self._counted(number, leaf, association, extents)
                 if association == "point" and number in elsewhere:
                     flags &= ~elsewhere[number]
                 values = self.reconstruct(leaf, here, association)
@@ -185,6 +187,14 @@ class Comparison:
                     reference = numbers_of(attributes(leaf, association).GetArray(pair.name))
                     sums[pair].add(reference[flags], values[pair.name][flags], bricks)
         return sums, lattices
+
+    def _counted(self, number: int, leaf, association: str, extents: list) -> tuple[np.ndarray, Lattice | None]:
+        """`counted` of one of the leaves."""
+        return counted(leaf, association, extents, self.communicator.rank, self._covered.get(number))
+
+    @cached_property
+    def _covered(self) -> dict:
+        return covered_by_finer(self.data)
 
     def reconstruct(self, leaf, pairs: list[Pair], association: str) -> Values:
         """{name: values of the model} at the points or cells of a leaf; not collective."""

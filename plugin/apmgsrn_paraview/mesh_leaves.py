@@ -86,14 +86,23 @@ def _block_name(iterator) -> str:
 
 def _amr_leaves(amr) -> list[MeshLeaf]:
     """The grids of all levels; of an overlapping AMR without the cells that a finer grid covers."""
-    found = [(i.GetCurrentLevel(), i.GetCurrentIndex(), grid) for i, grid in _parts(amr) if grid.GetNumberOfPoints()]
-    levels = np.array([level for level, _, _ in found], dtype=int)
+    covered = covered_by_finer(amr)
+    return [
+        MeshLeaf(f"level {i.GetCurrentLevel()} grid {i.GetCurrentIndex()}", grid, covered.get(i.GetCurrentFlatIndex()))
+        for i, grid in _parts(amr)
+        if grid.GetNumberOfPoints()
+    ]
+
+
+def covered_by_finer(data) -> dict:
+    """{flat index: (cells,) bool, which a finer grid covers} of the grids of an overlapping AMR; {} of other data."""
+    if not isinstance(data, vtkOverlappingAMR):
+        return {}
+    found = [(i.GetCurrentFlatIndex(), i.GetCurrentLevel(), grid) for i, grid in _parts(data) if grid.GetNumberOfPoints()]
+    levels = np.array([level for _, level, _ in found], dtype=int)
     bounds = np.array([grid.GetBounds() for _, _, grid in found]).reshape(-1, 3, 2)
-    leaves = []
-    for level, index, grid in found:
-        finer = bounds[levels > level] if isinstance(amr, vtkOverlappingAMR) else bounds[:0]
-        leaves.append(MeshLeaf(f"level {level} grid {index}", grid, covered_cells(grid, finer)))
-    return leaves
+    covered = {number: covered_cells(grid, bounds[levels > level]) for number, level, grid in found}
+    return {number: cells for number, cells in covered.items() if cells is not None}
 
 
 def covered_cells(grid, boxes: np.ndarray) -> np.ndarray | None:

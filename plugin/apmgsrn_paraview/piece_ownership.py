@@ -9,7 +9,9 @@ from vtkmodules.vtkCommonDataModel import vtkImageData, vtkRectilinearGrid, vtkS
 
 from apmgsrn_core import Region
 
-from .data_leaves import visible
+from .data_leaves import count_of, visible
+from .mesh_cells import MeshCells
+from .mesh_leaves import MeshLeaf
 
 STRUCTURED = (vtkImageData, vtkRectilinearGrid, vtkStructuredGrid)
 
@@ -34,21 +36,27 @@ def extent_of(data) -> tuple | None:
     return tuple(data.GetExtent()) if isinstance(data, STRUCTURED) else None
 
 
-def counted(leaf, association: str, extents: list, rank: int) -> tuple[np.ndarray, Lattice | None]:
+def counted(
+    leaf, association: str, extents: list, rank: int, covered: np.ndarray | None = None
+) -> tuple[np.ndarray, Lattice | None]:
     """What counts of a data set.
 
     The pieces of a structured data set share the points between them: a value counts with the lowest rank that has it.
-    Of another one those marked as another rank's (ghosts) do not count. What is hidden counts nowhere.
+    Of another one those marked as another rank's (ghosts) do not count. What is hidden counts nowhere, nor do covered
+    cells of AMR and points at which all cells are covered: a finer level has them.
 
     Args:
         leaf: The data set.
         association: "point" or "cell".
         extents: What `extent_of` gives on each rank.
         rank: This one.
+        covered: (cells,) bool, of a grid of AMR that a finer one covers in part; see `mesh_leaves.covered_by_finer`.
 
     Returns:
         (n,) bool, and where a structured piece is; None of other data sets, and where something is hidden.
     """
+    if covered is not None:
+        return _uncovered(MeshCells(MeshLeaf("grid", leaf, covered)), association), None
     if extents[rank] is None:
         return visible(leaf, association, duplicates=False), None
     regions = [_region(extent, association) for extent in extents if extent is not None]
@@ -63,6 +71,14 @@ def counted(leaf, association: str, extents: list, rank: int) -> tuple[np.ndarra
     first = np.min([region.start for region in regions if region.count] or [mine.start], axis=0)
     stop = np.max([region.stop for region in regions if region.count] or [mine.stop], axis=0)
     return flags, Lattice(_moved(mine, first), _box_of(own, mine, first), tuple((stop - first).tolist()))
+
+
+def _uncovered(mesh: MeshCells, association: str) -> np.ndarray:
+    """(n,) bool: the points or cells that a training sees."""
+    flags = np.zeros(count_of(mesh.leaf.data, association), dtype=bool)
+    for ids in [mesh.points] if association == "point" else [group.cells for group in mesh.groups]:
+        flags[ids] = True
+    return flags
 
 
 def _region(extent: tuple, association: str) -> Region:

@@ -5,12 +5,13 @@ import shutil
 import meshes
 import numpy as np
 import pytest
-from conftest import info, make_image, make_source, output, smooth_values, values_of
+from conftest import info, make_image, make_source, output, smooth_values, train, values_of
 from paraview import simple
 from small_models import CELLS, DIMS, GRID, TIMES, image_like_the_model, train_models
 from vtkmodules.util.numpy_support import numpy_to_vtk
 from vtkmodules.vtkCommonCore import vtkBitArray
 from vtkmodules.vtkCommonDataModel import (
+    vtkAMRUtilities,
     vtkDataObject,
     vtkDataSetAttributes,
     vtkImageData,
@@ -20,6 +21,8 @@ from vtkmodules.vtkCommonDataModel import (
 )
 
 from apmgsrn_core import NeuralVolume, psnr, ssim
+from apmgsrn_paraview.data_leaves import count_of, leaves_of
+from apmgsrn_paraview.mesh_samples import sample_mesh
 
 COLUMNS = [
     "array", "association", "time", "brick", "psnr", "ssim", "max_error", "rmse", "relative_l2", "values_compared",
@@ -173,6 +176,24 @@ def test_composite_data(models):
     assert values_of(data.GetBlock(0), "f_error").shape == (504,)
     assert data.GetBlock(1).GetPointData().GetArray("f_error") is None
     assert rows(blocks)[0]["values_compared"] == 504 + data.GetBlock(2).GetNumberOfPoints()
+
+
+@pytest.mark.parametrize("known", ["nothing", "ghost arrays"])
+@pytest.mark.parametrize("name, association", [("level", "cell"), ("f", "point")])
+def test_covered_values_of_an_amr_do_not_count(tmp_path, name, association, known):
+    """As in a training: each value counts where no finer level has it, whether that is marked or not."""
+    data, path = meshes.amr(), str(tmp_path / "m.apmgsrn")
+    if known == "ghost arrays":
+        vtkAMRUtilities.BlankCells(data)
+    train(make_source(data), SeveralArrays=1, **{f"{association.title()}Arrays": [name]}, ModelFile=path, MeshSamples=2000)
+    volume = NeuralVolume.open(path, "cpu")
+    found = sample_mesh(data, [(name, association)], 10**5)
+    places, values = found.positions[found.exact], found.values[found.exact, 0]
+    assert len(values) < sum(count_of(leaf, association) for leaf in leaves_of(data))
+    (row,) = rows(compare(make_source(data), path))
+    assert row["values_compared"] + row["values_left_out"] == len(values)
+    assert row["psnr"] == pytest.approx(psnr(values, volume.sample_points(places, name)), abs=1e-3)
+    assert np.isnan(row["ssim"])
 
 
 def test_holes_and_places_outside_are_left_out(models):
