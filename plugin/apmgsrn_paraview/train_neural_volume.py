@@ -9,9 +9,10 @@ from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyDa
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
-from apmgsrn_core import Communicator, DataError, ModelFileError
+from apmgsrn_core import Communicator, ConfigError, DataError, ModelFileError
 
 from . import trained_model, vtk_bridge
+from .data_description import DataDescription, describe_data
 from .data_leaves import drop_arrays, pass_on
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
@@ -76,8 +77,16 @@ class TrainNeuralVolume(TrainingSettings):
             vtk_bridge.promise_unstructured(outputs.GetInformationObject(0))
         for port in (1, 2):
             vtk_bridge.promise_unstructured(outputs.GetInformationObject(port))
-        self.about_data = vtk_bridge.describe_array(self, vtkDataObject.GetData(inputs[0], 0), self._input_frame)
+        self.about_data = self._described(vtkDataObject.GetData(inputs[0], 0))
         return 1
+
+    def _described(self, data) -> DataDescription | None:
+        """What the panel is to know of the arrays that are chosen."""
+        try:
+            choice = self.array_choice()
+        except ConfigError:  # told when it is trained
+            return None
+        return describe_data(data, self._input_frame, choice)
 
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:
         """Ask a lattice for a single cell, a training asks for what it needs; a mesh for this rank's part."""

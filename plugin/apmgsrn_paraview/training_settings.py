@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import replace
 
-from apmgsrn_core import PRESETS, BrickLayout, ConfigError, DataError, ModelConfig, TrainConfig, list_devices
+from apmgsrn_core import PRESETS, ConfigError, DataError, ModelConfig, ModelFileError, TrainConfig, list_devices
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice
+from .data_description import DataDescription
 from .ghost_marks import GHOSTS
+from .model_estimate import ModelEstimate
+from .model_input import ModelInput
 from .proxy import Proxy, selection, setting
 
 MODEL, TRAIN = ModelConfig(), TrainConfig()
@@ -66,7 +68,11 @@ class TrainingSettings(Proxy):
     AddPointArray, ClearPointArrays = selection("point_arrays")
     AddCellArray, ClearCellArrays = selection("cell_arrays")
 
-    about_data = None  # `vtk_bridge.ArrayDescription` of the array, once it is known
+    about_data: DataDescription | None = None  # once it is known
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.base_model = ModelInput()
 
     def model_config(self) -> ModelConfig:
         chosen = self.settings
@@ -118,66 +124,44 @@ class TrainingSettings(Proxy):
     def GetEffectiveModel(self) -> str:
         """The architecture that the preset, or the custom fields, come to."""
         try:
-            model, bricks = self._fitted_model(), self._brick_count()
+            return self._estimate().model_text()
         except ConfigError as error:
             return f"not valid: {error}"
-        resolution = " x ".join(map(str, model.grid_resolution))
-        which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
-        return (
-            f"{self.GetNumberOfParameters()} numbers {'rounded' if self._is_rounded() else f'in {model.storage}'}{which} {model.number_of_grids} grids of {resolution}"
-            f" x {model.features_per_grid} ({model.interpolation}), decoder {model.hidden_layers} x {model.hidden_width}"
-        )
 
     def GetNumberOfParameters(self) -> int:
         """Of all bricks together, before constant ones are found."""
         try:
-            return self.settings["parameters"] or self._brick_count() * self._of_one_brick()
+            return self._estimate().number_of_parameters()
         except ConfigError:
             return 0
 
     def GetEffectiveTraining(self) -> str:
         """The numbers that the automatic fields come to; "" while the data is not known."""
-        if self.about_data is None:
-            return ""
         try:
-            layout = self._layout()
-            train = self.train_config().resolved(layout.grid_of(0, self.about_data.grid), self._is_series())
+            return self._estimate().training_text(self.train_config())
         except ConfigError as error:
             return f"not valid: {error}"
-        return (
-            f"{train.iterations} steps of {train.batch_size} points{' for each brick' if layout.count > 1 else ''},"
-            f" {train.placement}, {train.schedule} schedule"
-        )
 
     def GetEstimatedRatio(self) -> float:
-        """Bytes of the array over bytes of the model; 0 while the data is not known."""
-        if self.about_data is None:
-            return 0.0
+        """Bytes of the arrays over bytes of the model; 0 while the data is not known."""
         try:
-            return self.about_data.bytes / (
-                self._brick_count() * self._fitted_model().model_bytes(self.about_data.components, self._is_rounded())
-            )
+            return self._estimate().ratio()
         except ConfigError:
             return 0.0
 
-    def _of_one_brick(self) -> int:
-        return self.model_config().parameter_count(self.about_data.components if self.about_data else 1)
+    def _estimate(self) -> ModelEstimate:
+        chosen = self.settings
+        return ModelEstimate(
+            self.model_config(), chosen["parameters"], chosen["bricks"], self.about_data, self._base(), self._is_series(),
+            self._is_rounded(),
+        )  # fmt: skip
 
-    def _layout(self) -> BrickLayout:
-        """The bricks of the data that is known, as far as the memory of the machine is no matter."""
-        data = self.about_data
-        least = max(-(-self.settings["parameters"] // self._of_one_brick()), 1)
-        value_bytes = data.bytes // max(math.prod(data.grid.value_dims), 1)
-        return BrickLayout.automatic(data.grid.value_dims, self.settings["bricks"], value_bytes, least_bricks=least)
-
-    def _brick_count(self) -> int:
-        if self.about_data is None:
-            return math.prod(max(n, 1) for n in self.settings["bricks"])
-        return self._layout().count
-
-    def _fitted_model(self) -> ModelConfig:
-        """The model for this data: flat grids for flat data."""
-        model = self.model_config()
-        if self.settings["parameters"]:
-            model = model.with_parameters(self.settings["parameters"] // self._brick_count())
-        return model if self.about_data is None else model.fitted_to(self.about_data.grid)
+    def _base(self):
+        """Header of the model that a time step would be appended to, or None."""
+        path = self.model_path()
+        if self.settings["time_steps"] != "append" or not path:
+            return None
+        try:
+            return self.base_model.header(path)
+        except ModelFileError:  # none is there yet; what else is wrong is told when it is trained
+            return None

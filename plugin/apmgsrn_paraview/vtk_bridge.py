@@ -5,21 +5,18 @@ Where a lattice lies is in `image_frame.py`, arrays as numpy has them in `vtk_ar
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk
 from vtkmodules.vtkCommonCore import VTK_DOUBLE, VTK_ID_TYPE, vtkPoints, vtkStringArray
-from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkDataObject, vtkDataSet, vtkDataSetAttributes
+from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkDataObject, vtkDataSetAttributes
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 from vtkmodules.vtkParallelCore import vtkMultiProcessController
 
-from apmgsrn_core import ApmgsrnError, FieldError, Grid, ModelFileError
+from apmgsrn_core import FieldError, ModelFileError
 
 from .ghost_marks import GHOSTS
-from .image_frame import EMPTY_EXTENT, ImageFrame
+from .image_frame import EMPTY_EXTENT
 
 MODEL_FIELD = "apmgsrn_model"
 QUADS_OF_A_BOX = ((0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (2, 3, 7, 6), (1, 2, 6, 5), (0, 4, 7, 3))
@@ -149,28 +146,6 @@ def _find_array(side, name: str | None):
     if name:
         return next((array for array in arrays if (array.GetName() or NAMELESS) == name), None)
     return side.GetScalars() or next(iter(arrays), None)
-
-
-@dataclass(frozen=True)
-class ArrayDescription:
-    """What is known of an array on its whole frame before it is trained."""
-
-    components: int
-    bytes: int
-    grid: Grid
-
-
-def describe_array(algorithm, image, frame: ImageFrame) -> ArrayDescription | None:
-    """The chosen array on the whole frame; None while there is none that could be trained."""
-    if not isinstance(image, vtkDataSet):
-        return None
-    try:
-        array, _, association = choose_array(image, *chosen_array(algorithm))
-        grid = frame.grid(association)
-    except ApmgsrnError:  # told when it is trained
-        return None
-    components = array.GetNumberOfComponents()
-    return ArrayDescription(components, math.prod(grid.value_dims) * components * array.GetDataTypeSize(), grid)
 
 
 def fill_table(table, columns: dict, with_rows: bool) -> None:

@@ -1,0 +1,109 @@
+"""What a training's settings come to for the data that is known: the network, its numbers, its bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from apmgsrn_core import BrickLayout, ModelConfig, TrainConfig
+
+from .data_description import DataDescription
+
+
+@dataclass(frozen=True)
+class ModelEstimate:
+    """The model that a training would make.
+
+    Args:
+        model: As it is chosen, for one brick.
+        parameters: Numbers of all bricks together; 0: as the model has them.
+        bricks: Along x, y, z; 0: chosen for the data.
+        data: What is known of it; None: nothing.
+        base: Header of the model that a time step is appended to: its networks are used; None: there is none.
+        series: Whether time steps are trained.
+        rounded: Whether the stored numbers are rounded.
+
+    Its methods raise ConfigError for a model that cannot be.
+    """
+
+    model: ModelConfig
+    parameters: int
+    bricks: tuple
+    data: DataDescription | None
+    base: object | None
+    series: bool
+    rounded: bool
+
+    def brick_count(self) -> int:
+        """How many bricks there are, as far as it is known."""
+        if self.base is None and (self.data is None or self.data.grid is None):
+            return math.prod(max(n, 1) for n in self.bricks)
+        return self._layout().count
+
+    def number_of_parameters(self) -> int:
+        """Of all bricks together, before constant ones are found."""
+        if self.base is not None:
+            return sum(model.parameter_count(self._components()) for model in self._base_models())
+        return self.parameters or self.brick_count() * self._of_one_brick()
+
+    def model_text(self) -> str:
+        """The architecture in one line."""
+        model, bricks = self._fitted_model(), self.brick_count()
+        resolution = " x ".join(map(str, model.grid_resolution))
+        stored = "rounded" if self.rounded else f"in {model.storage}"
+        which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
+        kept = ", those of the model that the step is appended to" if self.base is not None else ""
+        return (
+            f"{self.number_of_parameters()} numbers {stored}{which} {model.number_of_grids} grids of {resolution}"
+            f" x {model.features_per_grid} ({model.interpolation}), decoder {model.hidden_layers} x {model.hidden_width}{kept}"
+        )
+
+    def training_text(self, train: TrainConfig) -> str:
+        """What the automatic fields of a training come to; "" while the data's lattice is not known."""
+        grid = self.base.grid if self.base is not None else self.data.grid if self.data is not None else None
+        if grid is None:
+            return ""
+        layout = self._layout()
+        train = train.resolved(layout.grid_of(0, grid), self.series)
+        return (
+            f"{train.iterations} steps of {train.batch_size} points{' for each brick' if layout.count > 1 else ''},"
+            f" {train.placement}, {train.schedule} schedule"
+        )
+
+    def ratio(self) -> float:
+        """Bytes of the arrays, at one time step, over those of their networks; 0 while the data is not known."""
+        if self.data is None or not self.data.bytes:
+            return 0.0
+        models = self._base_models() if self.base is not None else [self._fitted_model()] * self.brick_count()
+        return self.data.bytes / sum(model.model_bytes(self._components(), self.rounded) for model in models)
+
+    def _components(self) -> int:
+        if self.base is not None:
+            return sum(array.components for array in self.base.arrays)
+        return self.data.components if self.data is not None else 1
+
+    def _of_one_brick(self) -> int:
+        return self.model.parameter_count(self._components())
+
+    def _base_models(self) -> list[ModelConfig]:
+        """The networks of the bricks of the base."""
+        manifest = self.base.manifest
+        return [ModelConfig.from_dict({**manifest["model"], **brick.get("config", {})}) for brick in manifest["bricks"]]
+
+    def _layout(self) -> BrickLayout:
+        """The bricks of a lattice that is known, as far as the memory of the machine is no matter."""
+        if self.base is not None:
+            return self.base.layout
+        dims = self.data.grid.value_dims
+        least = max(-(-self.parameters // self._of_one_brick()), 1)
+        value_bytes = self.data.bytes // max(math.prod(dims), 1)
+        return BrickLayout.automatic(dims, self.bricks, value_bytes, least_bricks=least)
+
+    def _fitted_model(self) -> ModelConfig:
+        """The model for this data: flat grids for flat data."""
+        if self.base is not None:
+            return self._base_models()[0]
+        model = self.model
+        if self.parameters:
+            model = model.with_parameters(self.parameters // self.brick_count())
+        return model if self.data is None or self.data.grid is None else model.fitted_to(self.data.grid)
