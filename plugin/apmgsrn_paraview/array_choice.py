@@ -33,7 +33,7 @@ class ArrayChoice:
         return [vtk_bridge.choose_array(data, *chosen) for chosen in self.several]
 
     def among(self, available: list) -> list[tuple[str, str]]:
-        """(name, association) of the chosen ones, `available` being what all parts of a mesh have.
+        """(name, association) of the chosen ones, `available` being what all parts of a mesh have; without a name the first.
 
         Whether a part lacks one is seen where they are looked up. Raises FieldError when none is named and there is none.
         """

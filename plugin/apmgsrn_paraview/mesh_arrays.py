@@ -38,7 +38,8 @@ def mesh_arrays(data) -> list[MeshArray]:
         data: A vtkDataSet or vtkCompositeDataSet.
 
     Returns:
-        Point arrays, then cell arrays, in the order of the first leaf; empty when there are no points.
+        Point arrays, then cell arrays, in the order of the first leaf, of each side its active scalars first; empty when
+        there are no points.
 
     Raises:
         DataError: A part of the data is no data set.
@@ -131,12 +132,12 @@ def _checked(leaf: MeshLeaf, name: str, association: str):
 
 
 def _numeric(leaf: MeshLeaf) -> dict:
-    """{(name, association): array} of the arrays with a name and numbers; not VTK's own ghost array."""
+    """{(name, association): array} of the arrays with a name and numbers, active scalars first; not VTK's ghost array."""
     found = {}
     for association in ("point", "cell"):
         side = attributes(leaf.data, association)
-        for i in range(side.GetNumberOfArrays()):
-            array = side.GetAbstractArray(i)
+        listed = [side.GetAbstractArray(i) for i in range(side.GetNumberOfArrays())]
+        for array in sorted(listed, key=lambda array: array is not side.GetScalars()):
             if array.GetName() and array.GetName() != GHOSTS and _is_numeric(array):
                 found[array.GetName(), association] = array
     return found

@@ -65,6 +65,15 @@ def test_only_what_all_blocks_have():
     assert names(meshes.multiblock()) == []
 
 
+def test_active_scalars_of_the_first_block_are_first():
+    first, second = (meshes.add(meshes.with_fields(meshes.image()), "g", np.zeros(504)) for _ in range(2))
+    first.GetPointData().SetActiveScalars("g")
+    second.GetPointData().SetActiveScalars("v")
+    assert [name for name, *_ in names(meshes.multiblock(first, second))] == ["g", "f", "v", "id"]
+    second.GetPointData().RemoveArray("g")
+    assert [name for name, *_ in names(meshes.multiblock(first, second))] == ["f", "v", "id"]
+
+
 def test_one_type_holds_all_blocks():
     parts = [meshes.add(meshes.image((2, 2, 2)), "n", np.zeros(8, dtype=t)) for t in ("int16", "uint16")]
     data = meshes.multiblock(*parts)

@@ -119,6 +119,17 @@ def test_one_array_of_a_mesh_by_default(tmp_path):
     assert [a.name for a in NeuralVolume.open(path, "cpu").arrays] == filter_.TargetArray[1:] == ["f"]
 
 
+@pytest.mark.parametrize("kind", ["mesh", "blocks", "lattice"])
+def test_by_default_the_active_scalars_are_learned(kind):
+    """Of any data the same, as an array is chosen that is not first."""
+    data = simple.Wavelet(WholeExtent=[0, 6, 0, 7, 0, 8]) if kind == "lattice" else simple.Sphere()
+    raised = simple.Elevation(Input=data)
+    source = simple.GroupDatasets(Input=[raised, raised]) if kind == "blocks" else raised
+    done = output(train(source, MeshSamples=2000))  # nothing is known of the input before
+    assert [n for leaf in leaves_of(done) for n in names_of(leaf, "point")] == ["Elevation"] * len(leaves_of(done))
+    assert names_of(output(raised), "point")[0] != "Elevation"
+
+
 def test_a_choice_of_arrays_is_what_was_chosen(tmp_path):
     """Nothing is added to the choice by itself: neither arrays of the other side nor the marks of ghosts."""
     data, path = ghosts(with_fields(image()), "point", slice(5), HIDDEN["point"]), str(tmp_path / "m.apmgsrn")
