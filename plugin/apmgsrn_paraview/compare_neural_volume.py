@@ -15,7 +15,7 @@ from . import vtk_bridge
 from .comparison import SIDES, Comparison, Pair, arrays_in, merge_arrays, pairs_of, shared_arrays, time_in_model
 from .data_leaves import count_of, leaves_of, pass_on
 from .error_table import WHOLE, fill_errors
-from .model_filter import DATA, MODEL, ModelFilter
+from .model_filter import DATA, ModelFilter
 from .model_input import chosen_arrays, no_model
 from .point_values import PART
 from .proxy import setting
@@ -108,10 +108,7 @@ class CompareNeuralVolume(ModelFilter):
 
     def _question(self, request, outputs) -> tuple:
         """What the answer depends on, as every rank can see it; equal questions have equal answers."""
-        ports = [DATA, MODEL] if self.GetNumberOfInputConnections(MODEL) else [DATA]
-        upstream = [self.GetInputExecutive(port, 0) for port in ports]
-        above = tuple((executive.__this__, executive.GetPipelineMTime()) for executive in upstream)
-        return self._touched, above, vtk_bridge.requested_time(request, outputs)
+        return self._touched, *self.state_above(request, outputs)
 
     def _answer_together(self, inputs) -> Answer:
         communicator = Communicator(vtk_bridge.pipeline_communicator())

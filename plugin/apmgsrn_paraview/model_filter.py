@@ -68,6 +68,13 @@ class ModelFilter(ModelArrays, Proxy):
             vtk_bridge.request_piece(info, frame.extent)
         return 1
 
+    def state_above(self, request, outputs) -> tuple:
+        """What changes on all ranks at once: the pipelines above, and the time that is asked for."""
+        ports = [DATA, MODEL] if self.GetNumberOfInputConnections(MODEL) else [DATA]
+        upstream = [self.GetInputExecutive(port, 0) for port in ports]
+        above = tuple((executive.__this__, executive.GetPipelineMTime()) for executive in upstream)
+        return above, vtk_bridge.requested_time(request, outputs)
+
     # -- the model -------------------------------------------------------------------------
 
     def model_path(self, inputs) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import apmgsrn_core as core
 from apmgsrn_core import DataError
 
-from .data_leaves import names_of
 from .model_input import chosen_arrays
 from .point_values import Values
 
@@ -74,10 +73,9 @@ class PointSampler:
         later = self._between and self._time is not None
         return min(max(self._time, times[step]), times[-1]) if later else times[step]
 
-    def names_beside(self, leaves: list) -> dict:
+    def names_beside(self, taken: set) -> dict:
         """{name: what it is called in the output}: an array that the input has keeps its name, ours gets another."""
-        taken = {name for leaf in leaves for name in names_of(leaf, self._association)}
-        names: dict = {}
+        taken, names = set(taken), {}
         for array in self._arrays:
             for name in (array.name, *(self._name(array, text) for text in self._derived_of(array))):
                 names[name] = _free(name, taken)

@@ -7,22 +7,25 @@ from vtkmodules.vtkCommonDataModel import vtkDataObject
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
-from apmgsrn_core import ApmgsrnError
+from apmgsrn_core import ApmgsrnError, Communicator
 
 from . import vtk_bridge
-from .data_leaves import count_of, drop_arrays, pass_on
+from .data_leaves import count_of, drop_arrays, leaves_of, names_of, pass_on
 from .model_filter import DATA, MODEL, ModelFilter
 from .model_input import no_model
 from .point_positions import positions_of
 from .point_sampler import MASKS, PointSampler
 from .proxy import setting
+from .trained_model import Memory
 from .vtk_arrays import add_array, attributes
 
 
 class SampleNeuralVolume(ModelFilter):
     """`SampleNeuralVolume`: the input with the model's arrays at its points or cell centres.
 
-    Each rank evaluates its own piece and talks to no other. On a failure the input is passed on as it is.
+    Each rank evaluates its own piece. The ranks agree only on which names the input has taken, so that an array is called
+    the same on all of them; whether to talk is decided by what changes on all of them at once, see `TrainNeuralVolume`.
+    On a failure the input is passed on as it is.
     """
 
     SetSampleAt = setting("sample_at", "point", ("point", "cell"))
@@ -35,6 +38,7 @@ class SampleNeuralVolume(ModelFilter):
 
     def __init__(self):
         super().__init__(outputs=1)
+        self._taken = Memory()  # state of the input -> names of its arrays
 
     def FillOutputPortInformation(self, port, info):
         info.Set(vtkDataObject.DATA_TYPE_NAME(), "vtkDataObject")
@@ -62,6 +66,7 @@ class SampleNeuralVolume(ModelFilter):
     def produce(self, request, inputs, outputs) -> None:
         source = vtkDataObject.GetData(inputs[DATA], 0)
         target = vtkDataObject.GetData(outputs, 0)
+        taken = self._taken_names(source, request, outputs)
         leaves = [own for _, own in pass_on(source, target)]
         association = self.settings["sample_at"]
         places = sum(count_of(leaf, association) for leaf in leaves)
@@ -78,7 +83,7 @@ class SampleNeuralVolume(ModelFilter):
         if not self.settings["pass_input_arrays"]:
             for leaf in leaves:
                 drop_arrays(leaf)
-        names = sampler.names_beside(leaves)
+        names = sampler.names_beside(taken)
         self.begin("sampling the neural volume", places)
         inside = sum(self._sample_leaf(leaf, sampler, names) for leaf in leaves)
         time = sampler.time_of_values if own_time is None else own_time
@@ -88,6 +93,19 @@ class SampleNeuralVolume(ModelFilter):
         rank, size = vtk_bridge.rank_and_size()
         where = f" on rank {rank} of {size}" if size > 1 else ""
         self.status = f"{inside} of {places} {association}s have values{where}"
+
+    def _taken_names(self, source, request, outputs) -> set:
+        """Names of the input's arrays on any rank, less when they are not passed on."""
+        if not self.settings["pass_input_arrays"]:
+            return set()
+        association = self.settings["sample_at"]
+        question = association, *self.state_above(request, outputs)
+        taken = self._taken.get(question)
+        if taken is None:
+            mine = {name for leaf in leaves_of(source) for name in names_of(leaf, association)}
+            taken = set().union(*Communicator(vtk_bridge.pipeline_communicator()).everywhere(mine))
+            self._taken.keep(question, taken)
+        return taken
 
     def _sample_leaf(self, leaf, sampler: PointSampler, names: dict) -> int:
         """Add the arrays to a leaf; returns how many places have values."""

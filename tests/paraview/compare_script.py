@@ -80,12 +80,40 @@ def sample(folder, report):
         ).GetComponentRange(0)  # fmt: skip
 
 
+# All but the last rank lack an array, and of the second input the points as well.
+LESS = """
+from vtkmodules.vtkParallelCore import vtkMultiProcessController
+controller = vtkMultiProcessController.GetGlobalController()
+data = self.GetOutputDataObject(0)
+data.ShallowCopy(self.GetInputDataObject(0, 0))
+if controller.GetLocalProcessId() + 1 < controller.GetNumberOfProcesses():
+    data.GetPointData().RemoveArray("RTData")
+    {more}
+"""
+
+
+def names(folder, report):
+    """What rank 0 calls the arrays. (A programmable filter takes the name `inputs` away.)"""
+    mesh = inputs()["mesh"]
+    for name, more in (("less", ""), ("empty", "data.Initialize()")):
+        source = simple.ProgrammableFilter(Input=mesh, Script=LESS.format(more=more))
+        filter_ = simple.SampleNeuralVolume(Input=source, FileName=folder + "/m.apmgsrn", Device="cpu", ComputeGradient=1)
+        found = []
+        for passed in (1, 0, 1):
+            filter_.PassInputArrays = passed
+            filter_.UpdatePipeline()
+            data = filter_.GetClientSideObject().GetOutputDataObject(0).GetPointData()
+            found.append([data.GetArrayName(i) for i in range(data.GetNumberOfArrays())])
+        report["names"][name] = found
+
+
 def main(plugin, folder):
     simple.LoadPlugin(plugin, remote=False, ns=vars(simple))
-    report = {"compared": {}, "again": {}, "told": {}, "valid": {}, "range": {}}
+    report = {"compared": {}, "again": {}, "told": {}, "valid": {}, "range": {}, "names": {}}
     compare(folder, report)
     fail(folder, report)
     sample(folder, report)
+    names(folder, report)
     with open(folder + "/report.json", "w", encoding="utf-8") as file:
         json.dump(report, file)
 

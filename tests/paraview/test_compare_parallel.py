@@ -90,6 +90,16 @@ def test_several_ranks_sample_the_same(runs, ranks, kind):
     assert several["valid"][kind] >= one["valid"][kind] > 0  # pieces share points
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["less", "empty"])
+def test_an_array_is_called_the_same_on_all_ranks(runs, ranks, kind):
+    """Whatever arrays of the input rank 0 has itself."""
+    passed, dropped, again = runs[ranks][0]["names"][kind]
+    assert set(passed) - {"RTData", "vtkGhostType"} == {"RTData_reconstruction", "Gradient", "vtkValidPointMask"}
+    assert ("RTData" in passed) == (ranks == 1) and again == passed
+    assert set(dropped) - {"vtkGhostType"} == {"RTData", "Gradient", "vtkValidPointMask"}
+
+
 def test_client_and_parallel_server(tmp_path, model):
     with socket.socket() as free:
         free.bind(("localhost", 0))
