@@ -6,10 +6,13 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from meshes import add, linear, positions_of, rectilinear, with_fields
 from paraview import servermanager
 from paraview.simple import Contour, Delete, ProgrammableFilter, ProgrammableSource, UpdatePipeline, Wavelet
 from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkIOXML import vtkXMLRectilinearGridWriter
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -60,3 +63,46 @@ def test_quickstart_leaves_model_history_picture_and_figures(tmp_path):
     assert not re.search("ERR|Traceback", done.stderr), done.stderr
 
 
+def readme_block(first: str) -> str:
+    """The Python of the README that begins with these words."""
+    blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if block.startswith(first)]
+    return block
+
+
+LOOK = """
+for proxy in (values, errors, tree):
+    proxy.UpdatePipeline()
+valid = Threshold(Input=values, Scalars=["POINTS", "vtkValidPointMask"], LowerThreshold=1, UpperThreshold=1)
+valid.UpdatePipeline()
+print("places:", values.GetDataInformation().GetNumberOfPoints(), valid.GetDataInformation().GetNumberOfPoints())
+print("arrays:", *sorted(array.Name for array in values.PointData))
+print("errors:", *sorted(array.Name for array in errors.PointData))
+print("cells:", tree.GetDataInformation().GetNumberOfCells())
+"""
+
+
+def test_any_data_of_the_readme(tmp_path):
+    """As it stands there, less most of the iterations, on a small ocean where the real one is."""
+    axes = np.linspace(20.5, 379.5, 37), np.linspace(-89.5, 89.5, 19), np.array([-50.0, -30, -15, -10, -6, -3, -1, 0])
+    ocean = with_fields(rectilinear(*axes))
+    for name, slope in (("temperature", 0.1), ("salinity", -0.2)):
+        add(ocean, name, slope * linear(positions_of(ocean)))
+    writer = vtkXMLRectilinearGridWriter()
+    writer.SetFileName(str(tmp_path / "ocean.vtr"))
+    writer.SetDataModeToBinary()
+    writer.SetInputData(ocean)
+    writer.Write()
+    block = readme_block("ocean =")
+    assert block.count("SeveralArrays=1,") == 1
+    script = tmp_path / "script.py"
+    few = block.replace("SeveralArrays=1,", 'SeveralArrays=1, Iterations=40, Device="cpu",')
+    script.write_text(f"from paraview.simple import *\n{few}{LOOK}")
+    done = subprocess.run(["pvpython", str(script)], capture_output=True, text=True, timeout=200, env=os.environ, cwd=tmp_path)
+    assert done.returncode == 0 and not re.search("ERR|Traceback|expected", done.stderr), done.stdout + done.stderr
+    told = dict(re.findall(r"^(\w+): (.+)$", done.stdout, re.MULTILINE))
+    places, valid = map(int, told["places"].split())
+    assert places == valid > 1000
+    assert {"temperature", "salinity", "temperature_Gradient", "salinity_Gradient"} <= set(told["arrays"].split())
+    assert {"temperature_error", "salinity_absolute_error"} <= set(told["errors"].split())
+    assert int(told["cells"]) > 1
