@@ -71,6 +71,8 @@ _HOME_OF = {
     "train_series": "series_training",
     "train_volume": "trainer",
     "MeshPieces": "mesh_values",
+    "finest_cover": "mesh_values",
+    "voxel_parts": "mask",
 }
 
 __all__ = sorted(_HOME_OF) + ["__version__"]

@@ -11,13 +11,14 @@ import numpy as np
 from .bricks import BrickLayout
 from .errors import ApmgsrnError, ModelFileError
 from .grid import Grid
+from .mask import KINDS, VOXELS
 from .value_transform import IDENTITY, ValueTransform
 
 KNOWN_REQUIREMENTS = frozenset(("axes", "coded networks", "mask", "value transforms"))
 CODERS = ("none", "rounded", "delta")
 FIRST_SECTION = 64  # bytes: behind the preamble
 LATER_PARTS = ("residual", "macrocells")
-MASKS = (None, "values", "voxels")
+MASKS = (None, *KINDS)
 
 Sections = dict[tuple[int, int], tuple[int, int, str, str]]  # (brick, time step) -> offset, length, sha256, coder
 
@@ -68,7 +69,7 @@ class Header:
         arrays: With the ranges of the first time step.
         times: () when the data had no time.
         ranges: (low, high) of each array at each time step.
-        mask: What the bits of its masks stand for, "values" or "voxels"; None: it has none.
+        mask: What the bits of its masks stand for, one of `mask.KINDS`; None: it has none.
     """
 
     grid: Grid
@@ -129,7 +130,7 @@ def _parse_header(manifest: dict, size: int) -> Header:
     grid, mask = Grid.from_dict(manifest["grid"]), manifest.get("mask")
     if mask not in MASKS:
         raise ValueError(f"mask: expected one of {MASKS}, found {mask!r}")
-    if mask != "voxels" and any(a.association != grid.association for a in arrays):  # of a mesh they may sit on both
+    if mask not in VOXELS and any(a.association != grid.association for a in arrays):  # of a mesh they may sit on both
         raise ValueError(f"arrays: expected at least one array, and all on the {grid.association}s of the grid")
     layout = layout_of(manifest, grid)
     _check_bricks(manifest["bricks"], layout)

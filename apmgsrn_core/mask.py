@@ -2,8 +2,8 @@
 
 - Of a lattice of values the bits are of the values ("values"): a position is valid when all values that linear interpolation
   would read there are; of cell data, when the cell that it is in is.
-- Of a mesh the bits are of the cells between the points of the model's grid ("voxels"): a position is valid when its voxel,
-  or one that it touches, meets the mesh.
+- Of a mesh the bits are of the cells between the points of the model's grid ("voxels"), or of these cut in 2, 3 or 4 along each
+  axis that has more than one point ("voxels/2", ...): a position is valid when its voxel, or one that it touches, meets the mesh.
 - In a section the mask is a tensor of bytes: one that says how it is packed, then an LZMA2 stream of the bits of each array
   [z, y, x] over the core of the brick. No such tensor: all is valid.
 """
@@ -25,6 +25,14 @@ SAME, ALONG_Z = 1, 2  # flags: one mask for all arrays; bits of a byte along z, 
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
 MOST_BYTES = 1 << 27  # of unpacked masks that are kept
 TOLERANCE = 1e-6  # of an interval; a position this near to a value is on it
+TOUCH = 1e-3  # of a voxel; a position this near to another one touches it
+VOXELS = ("voxels", "voxels/2", "voxels/3", "voxels/4")  # entry i: cut in i + 1 along each axis
+KINDS = ("values", *VOXELS)
+
+
+def voxel_parts(kind: str) -> int:
+    """Into how many the voxels of a kind of mask are cut along an axis; 0: its bits are of values."""
+    return 1 + VOXELS.index(kind) if kind in VOXELS else 0
 
 
 def pack_mask(valid: np.ndarray) -> np.ndarray | None:
@@ -64,10 +72,14 @@ def unpack_mask(data: np.ndarray, arrays: int, shape_zyx: Sequence[int], what: s
 
 def mask_region(layout: BrickLayout, brick: int, kind: str) -> Region:
     """Which bits the mask of a brick has: of values, or of voxels."""
-    core = layout.core(brick)
-    if kind == "values":
-        return core
-    return Region(core.start, tuple(max(b - 1, a + 1) for a, b in zip(core.start, core.stop)))
+    core, parts = layout.core(brick), voxel_parts(kind)
+    return voxel_region(core, parts) if parts else core
+
+
+def voxel_region(points: Region, parts: int) -> Region:
+    """The voxels between the points of a region, each axis cut in `parts`; a flat axis has one layer that is not cut."""
+    ends = [(a * parts, (b - 1) * parts) if b - a > 1 else (a, a + 1) for a, b in zip(points.start, points.stop)]
+    return Region(tuple(a for a, _ in ends), tuple(b for _, b in ends))
 
 
 class DomainMask:
@@ -75,16 +87,15 @@ class DomainMask:
 
     Args:
         layout: Of the bricks.
-        kind: "values" or "voxels".
+        kind: One of KINDS.
         cells: Whether the values are of cells ("values" only).
         read: brick -> its mask [array, z, y, x], or None when all is valid.
     """
 
     def __init__(self, layout: BrickLayout, kind: str, cells: bool, read: Callable[[int], np.ndarray | None]):
-        self._layout, self._kind, self._cells, self._read = layout, kind, cells, read
+        self._layout, self._kind, self._cells, self._read, self._parts = layout, kind, cells, read, voxel_parts(kind)
         self._held: OrderedDict[int, np.ndarray | None] = OrderedDict()
-        least = 0 if kind == "values" else 1
-        self._last = [max(n - 1 - least, 0) for n in layout.dims]
+        self._last = [max((n - 1) * self._parts - 1, 0) if self._parts else n - 1 for n in layout.dims]
 
     def at_points(self, positions: np.ndarray, array: int) -> np.ndarray:
         """(n, 3) positions -> (n,) bool."""
@@ -109,23 +120,24 @@ class DomainMask:
         return found
 
     def _joined(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return one & other if self._kind == "values" else one | other
+        return one | other if self._parts else one & other
 
     def _ends(self, axis: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The first and last bit along an axis that a position depends on; one object when they are always the same."""
         last = self._last[axis]
-        if self._kind == "values" and self._cells:
+        if self._parts:
+            positions = positions * self._parts
+            low, high = np.ceil(positions - TOUCH) - 1, np.floor(positions + TOUCH)
+        elif self._cells:
             low = high = np.floor(positions + 0.5)
-        elif self._kind == "values":
-            low, high = np.floor(positions + TOLERANCE), np.ceil(positions - TOLERANCE)
         else:
-            low, high = np.ceil(positions - TOLERANCE) - 1, np.floor(positions + TOLERANCE)
+            low, high = np.floor(positions + TOLERANCE), np.ceil(positions - TOLERANCE)
         low, high = (np.clip(end, 0, last).astype(np.int64) for end in (low, high))
         return (low, low) if np.array_equal(low, high) else (low, high)
 
     def _bits(self, index: np.ndarray, array: int) -> np.ndarray:
         """The bits at indices (n, 3), each looked up in the brick that has it."""
-        bricks = self._layout.owner(index + (0.5 if self._kind == "voxels" else 0.0))
+        bricks = self._layout.owner((index + 0.5) / self._parts if self._parts else index)
         found = np.ones(len(index), dtype=bool)
         order = np.argsort(bricks, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(bricks[order])) + 1):
@@ -142,6 +154,7 @@ class DomainMask:
         """The bits of a box, put together from its bricks."""
         box = np.ones(region.shape_zyx, dtype=bool)
         ends = np.array([region.start, [b - 1 for b in region.stop]], dtype=np.float64)
+        ends = (ends + 0.5) / self._parts if self._parts else ends
         ranges = [self._layout.along(axis, ends[:, axis]) for axis in range(3)]
         for place in itertools.product(*(range(a, b + 1) for a, b in ranges)):
             brick = int(self._layout.number(*place))

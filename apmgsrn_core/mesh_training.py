@@ -52,8 +52,8 @@ def train_samples(
         grid: The box of the model, on points: its extent is the domain, its dims the lattice that the model offers and that
             bricks are cut from.
         arrays: What the components are; their association may differ from the grid's.
-        covered: bool [z, y, x] of the voxels (cells) of the grid that meet the mesh: elsewhere the model has no value;
-            None: all.
+        covered: bool [z, y, x] of the voxels (cells) of the grid that meet the mesh, or of these cut in 2, 3 or 4 along each
+            axis with more than one point: elsewhere the model has no value; None: all.
         model, train, bricks, parameters, device, initial, time, path, checkpoint_interval, series, append, on_progress,
             on_warning: See `trainer.train_volume`.
         comm: mpi4py communicator; each rank gives the samples of its part of the mesh.
@@ -71,14 +71,15 @@ def train_samples(
     values = np.asarray(values)
     communicator.together(lambda: _check(values, grid, arrays))
     covered = np.ones(voxel_dims(grid)[::-1], dtype=bool) if covered is None else covered
-    pieces = MeshPieces(np.asarray(positions_xyz, dtype=np.float64), values, covered, grid, communicator)
     base, start = base_of(append, communicator), initial_bytes(initial, communicator)
+    positions, mask = np.asarray(positions_xyz, dtype=np.float64), None if base is None else base.header.mask
+    pieces = MeshPieces(positions, values, covered, grid, communicator, mask=mask)
     layout = bricks if base is None else base.header.layout
     if not isinstance(layout, BrickLayout):
         row = values.shape[1] * values.dtype.itemsize
         layout = choose_layout(grid, bricks, row, model, values.shape[1], parameters, devices, communicator)
     job = communicator.together(lambda: VolumeJob(
-        grid, layout, tuple(arrays), values.dtype.name, model, train, parameters, start, time, "voxels",
+        grid, layout, tuple(arrays), values.dtype.name, model, train, parameters, start, time, pieces.mask,
         series=series, base=base,
     ))  # fmt: skip
     return run_job(

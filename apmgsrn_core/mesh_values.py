@@ -1,12 +1,13 @@
 """What is trained of a mesh: values at scattered positions, and which voxels of the model's lattice the mesh covers.
 
 The lattice of such a model is no data of its own: it is the box that the network covers, cut into bricks as any other, and
-its voxels (the cells between its points) are the bits of the mask.
+its voxels (the cells between its points), perhaps cut along each axis, are the bits of the mask.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from .bricks import BrickLayout
 from .distributed import Communicator
 from .errors import DataError
 from .grid import Grid
-from .mask import pack_mask
+from .mask import VOXELS, pack_mask, voxel_parts, voxel_region
 from .pieces import common_region
 from .region import Region
 
@@ -70,26 +71,33 @@ class MeshPieces:
     Args:
         positions: (n, 3) world positions.
         values: (n, C) floating-point.
-        covered: bool [z, y, x] of the voxels of the whole lattice that meet this rank's part.
+        covered: bool [z, y, x] of the voxels of the whole lattice that meet this rank's part, or of voxels cut in 2, 3 or 4
+            along each axis with more than one point; equally fine on all ranks.
         grid: The lattice.
         communicator: The ranks.
+        mask: How fine the voxels of the time steps before are, which these are made too; None: there are no steps before.
+
+    Attributes:
+        mask: How fine the voxels are, see `mask.KINDS`.
 
     Raises:
         DataError: On all ranks, when shapes do not fit together on one.
     """
 
     def __init__(
-        self, positions: np.ndarray, values: np.ndarray, covered: np.ndarray, grid: Grid, communicator: Communicator
-    ):
+        self, positions: np.ndarray, values: np.ndarray, covered: np.ndarray, grid: Grid, communicator: Communicator,
+        mask: str | None = None,
+    ):  # fmt: skip
         self._communicator, self._grid = communicator, grid
         communicator.together(lambda: _check(positions, values, covered, grid))
         index = grid.world_to_index(positions)
         self._positions = np.clip(index, 0, np.array(grid.dims) - 1)
         self._values = values
-        self._covered = covered
-        if communicator.size > 1:
-            packed = np.bitwise_or.reduce(communicator.everywhere(np.packbits(covered)))
-            self._covered = np.unpackbits(packed, count=covered.size).astype(bool).reshape(covered.shape)
+        self._covered, self._parts = _anywhere(covered, communicator), _parts_of(covered, grid)
+        if mask in VOXELS and voxel_parts(mask) != self._parts:
+            self._covered = _resampled(self._covered, self._parts, voxel_parts(mask), grid)
+            self._parts = voxel_parts(mask)
+        self.mask = VOXELS[self._parts - 1]
 
     def owners(self, layout: BrickLayout) -> np.ndarray:
         """The rank that trains each brick, (count,)."""
@@ -115,14 +123,61 @@ class MeshPieces:
         return [self._positions[rows], self._values[rows]]
 
     def _covered_in(self, region: Region) -> np.ndarray:
-        stop = tuple(max(b - 1, a + 1) for a, b in zip(region.start, region.stop))
-        box = common_region(Region(region.start, stop), Region((0, 0, 0), self._covered.shape[::-1]))
+        box = common_region(voxel_region(region, self._parts), Region((0, 0, 0), self._covered.shape[::-1]))
         return self._covered[tuple(slice(a, b) for a, b in zip(box.start, box.stop))[::-1]]
 
 
-def voxel_dims(grid: Grid) -> tuple[int, int, int]:
-    """Cells between the points of a lattice along x, y, z; a flat axis has one."""
-    return tuple(max(n - 1, 1) for n in grid.dims)
+def voxel_dims(grid: Grid, parts: int = 1) -> tuple[int, int, int]:
+    """Cells between the points of a lattice along x, y, z, each cut in `parts`; a flat axis has one."""
+    return voxel_region(grid.region, parts).stop
+
+
+def _parts_of(covered: np.ndarray, grid: Grid) -> int:
+    """Into how many voxels are cut along an axis; 0: they are none of the grid."""
+    return next((n for n in range(1, len(VOXELS) + 1) if covered.shape == voxel_dims(grid, n)[::-1]), 0)
+
+
+def finest_cover(
+    cover: Callable[[int], np.ndarray], parts: Sequence[int], most_bytes: float, communicator: Communicator
+) -> np.ndarray:
+    """The covered voxels of all ranks, as fine as their mask is short (collective).
+
+    Args:
+        cover: Into how many the voxels are cut along an axis -> bool [z, y, x] of this rank's part.
+        parts: These numbers, falling; the last one is taken however long its mask is.
+        most_bytes: Of a mask.
+
+    Returns:
+        bool [z, y, x], the same on all ranks.
+    """
+    for number in parts:
+        covered = _anywhere(communicator.together(lambda: cover(number)), communicator)
+        if _mask_bytes(covered) <= most_bytes:
+            break
+    return covered
+
+
+def _anywhere(covered: np.ndarray, communicator: Communicator) -> np.ndarray:
+    """Voxels that are covered on one of the ranks."""
+    if communicator.size == 1:
+        return covered
+    packed = np.bitwise_or.reduce(communicator.everywhere(np.packbits(covered)))
+    return np.unpackbits(packed, count=covered.size).astype(bool).reshape(covered.shape)
+
+
+def _mask_bytes(covered: np.ndarray) -> int:
+    packed = pack_mask(covered[None])
+    return 0 if packed is None else packed.size
+
+
+def _resampled(covered: np.ndarray, parts: int, wanted: int, grid: Grid) -> np.ndarray:
+    """Covered voxels cut in `parts` along an axis -> cut in `wanted`; those that a covered one overlaps."""
+    for axis, n in enumerate(grid.dims[::-1]):
+        if n > 1:
+            fine = np.repeat(covered, wanted, axis)
+            shape = (*fine.shape[:axis], (n - 1) * wanted, parts, *fine.shape[axis + 1 :])
+            covered = fine.reshape(shape).any(axis=axis + 1)
+    return covered
 
 
 def _check(positions: np.ndarray, values: np.ndarray, covered: np.ndarray, grid: Grid) -> None:
@@ -131,5 +186,8 @@ def _check(positions: np.ndarray, values: np.ndarray, covered: np.ndarray, grid:
         raise DataError(f"samples: expected positions (n, 3) and values (n, C), found {positions.shape} and {values.shape}")
     if values.dtype.kind != "f":
         raise DataError(f"samples: expected floating-point values, found {values.dtype}")
-    if covered.shape != voxel_dims(grid)[::-1] or covered.dtype != bool:
-        raise DataError(f"covered voxels: expected bool of shape {voxel_dims(grid)[::-1]}, found {covered.dtype} {covered.shape}")
+    if covered.dtype != bool or not _parts_of(covered, grid):
+        raise DataError(
+            f"covered voxels: expected bool of shape {voxel_dims(grid)[::-1]}, or cut in 2 to {len(VOXELS)} along each axis,"
+            f" found {covered.dtype} {covered.shape}"
+        )

@@ -27,8 +27,8 @@
   "delta" as differences to those of the brick at the time step before; see `time_coding.py` (requires "coded networks").
 - T(value) = T(minimum) + (T(maximum) - T(minimum)) * network output with the array's transform T, the network reading normalised coordinates (`grid.py`): of the
   whole domain, or with several bricks of the values that the brick was trained on, those of others being blended in.
-- `mask`: null, or what the bits of the masks in the sections stand for: "values" or "voxels" (the cells between the
-  points of the grid); see `mask.py` (requires "mask").
+- `mask`: null, or what the bits of the masks in the sections stand for: "values", "voxels" (the cells between the
+  points of the grid), or "voxels/2", "/3", "/4" (those cut along each axis); see `mask.py` (requires "mask").
 - `residual`, `macrocells` are null in this version. `model`, `training`: both configs. `key`: hash of
   the training's input and settings.
 - No date, duration, host, path, rank or thread count: the same training gives the same bytes.

@@ -20,6 +20,7 @@ from .bricks import BrickLayout
 from .distributed import Communicator
 from .grid import Region
 from .history import merged_table, psnr_of
+from .mask import VOXELS
 from .model_file import read_model
 from .time_series import known_step, stored_steps, time_entry
 from .model_writer import StoredBrick, check_writable, pack_model, write_bytes, write_model
@@ -180,7 +181,7 @@ def _result(
     key = "" if "stopped by user" in reasons else key  # a partial result does not stand for its settings
     infos = job.infos(survey)
     before = [] if job.base is None else list(job.base.header.manifest["times"])
-    mask = job.mask if survey.masked or job.mask == "voxels" else None if job.base is None else job.base.header.mask
+    mask = job.mask if survey.masked or job.mask in VOXELS else None if job.base is None else job.base.header.mask
     manifest = describe_model(
         job.grid, job.layout, infos if job.base is None else job.base.header.arrays,
         [*before, time_entry(job.time, infos, key, job.series)], job.fitted_model, job.train.resolved(job.grid, job.series), key, mask,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import BrickLayout, Grid, ModelFileError, NeuralVolume, Region, TrainConfig, train_volume
-from apmgsrn_core.mask import DomainMask, mask_region, pack_mask, unpack_mask
+from apmgsrn_core.mask import VOXELS, DomainMask, mask_region, pack_mask, unpack_mask, voxel_parts, voxel_region
 from apmgsrn_core.model_config import ModelConfig
 
 TINY = ModelConfig(2, 1, (3, 3, 3), hidden_layers=1, hidden_width=8)
@@ -49,22 +49,23 @@ def expected(point, kind, cells, whole):
     """Readable: whether one position is valid in bool [z, y, x]."""
     reads = []
     for x, last in zip(point, np.array(whole.shape[::-1]) - 1):
-        if kind == "voxels":
-            near = [int(np.ceil(x)) - 1, int(np.floor(x))]
+        if kind != "values":
+            x = x * voxel_parts(kind)
+            near = [int(np.ceil(x - 1e-3)) - 1, int(np.floor(x + 1e-3))]
         elif cells:
             near = [int(np.floor(x + 0.5))]
         else:
             near = [int(np.floor(x)), int(np.ceil(x))]
         reads.append(sorted({min(max(i, 0), last) for i in near}))
     bits = [whole[k, j, i] for i in reads[0] for j in reads[1] for k in reads[2]]
-    return any(bits) if kind == "voxels" else all(bits)
+    return all(bits) if kind == "values" else any(bits)
 
 
-@pytest.mark.parametrize("kind, cells", [("values", False), ("values", True), ("voxels", False)])
+@pytest.mark.parametrize("kind, cells", [("values", False), ("values", True), *((v, False) for v in VOXELS)])
 @pytest.mark.parametrize("counts", [(1, 1, 1), (2, 3, 1)])
 def test_positions_read_what_interpolation_reads(kind, cells, counts):
     layout, random = BrickLayout((7, 9, 8), counts), np.random.default_rng(1)
-    shape = (8, 9, 7) if kind == "values" else (7, 8, 6)
+    shape = (8, 9, 7) if kind == "values" else tuple(n * voxel_parts(kind) for n in (7, 8, 6))
     whole = random.random((2, *shape)) < 0.8
     mask = domain(layout, kind, cells, whole)
     points = random.random((300, 3)) * np.array([6, 8, 7])
@@ -77,6 +78,15 @@ def test_positions_read_what_interpolation_reads(kind, cells, counts):
     z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
     points = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
     np.testing.assert_array_equal(mask.on_lattice(axes, 1).ravel(), mask.at_points(points, 1))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+def test_voxels_of_bricks_tile_those_of_the_lattice(parts):
+    layout, seen = BrickLayout((7, 1, 8), (2, 1, 3)), np.zeros((7 * parts, 1, 6 * parts), dtype=int)
+    for brick in range(layout.count):
+        region = voxel_region(layout.core(brick), parts)
+        seen[tuple(slice(a, b) for a, b in zip(region.start, region.stop))[::-1]] += 1
+    assert (seen == 1).all()  # a flat axis is not cut
 
 
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 2)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,8 @@ from .mesh_samples import MeshSize, mesh_size, sample_mesh
 MOST_POINTS = 4_000_000  # of the lattice, when its dims are chosen
 FEWEST_SAMPLES, MOST_SAMPLES = 1 << 18, 1 << 22  # of all ranks, when their number is chosen
 OVERSAMPLING = 16  # of the mesh's own values
+PARTS, MOST_VOXELS = (4, 3, 2, 1), 1 << 22  # of the mask: into how many a voxel is cut along an axis, how many there are then
+MASK_SHARE = 0.1  # of the model's bytes that a mask finer than the lattice may have
 
 
 class MeshInput:
@@ -34,18 +37,22 @@ class MeshInput:
         samples: How many are drawn on all ranks together; 0 chooses.
         seed: Of what is drawn.
         communicator: Of the ranks.
-        grid: The lattice of the time steps before, which the mesh must lie in; None: it is the first.
+        network_bytes: Components of all arrays -> bytes of a network as it is stored.
+        base: Header of the model of the time steps before: the mesh must lie in its lattice; None: it is the first.
+
+    Attributes:
+        mask: How fine the mask is, see `apmgsrn_core/mask.py`: as fine as it can be in few bytes beside the model's.
 
     Raises:
         DataError, FieldError: On all ranks, what does not fit on the first of them.
     """
 
-    mask = "voxels"
     dtype = "float64"
 
     def __init__(
-        self, data, choice: ArrayChoice, dims: tuple, samples: int, seed: int, communicator, grid: Grid | None = None
-    ):
+        self, data, choice: ArrayChoice, dims: tuple, samples: int, seed: int, communicator,
+        network_bytes: Callable[[int], int], base=None,
+    ):  # fmt: skip
         self._communicator = communicator
         if min(dims) < 0:
             raise DataError(f"MeshDimensions: expected three numbers >= 0, found {dims}")
@@ -57,12 +64,16 @@ class MeshInput:
             raise DataError("input: expected a mesh with points or cells, found an empty one (ghosts and hidden ones aside)")
         self.arrays: tuple[ArraySpec, ...] = communicator.together(lambda: _common_arrays_of(mine, told))
         self.time = told[0]["time"]
-        self.grid = communicator.together(lambda: _lattice_over(told, dims) if grid is None else _same_lattice(told, grid))
+        self.grid = communicator.together(
+            lambda: _lattice_over(told, dims) if base is None else _same_lattice(told, base.grid)
+        )
         self.frame = ImageFrame.of_grid(self.grid)
         own = sum(look["values"] for look in told)
         self.source_bytes = sum(look["bytes"] for look in told)
         wanted = samples or min(max(OVERSAMPLING * own, FEWEST_SAMPLES), MOST_SAMPLES)
-        self._draw(data, mine, wanted, seed)
+        components = sum(a.components for a in self.arrays)
+        most_bytes = MASK_SHARE * communicator.together(lambda: network_bytes(components))
+        self._draw(data, mine, wanted, seed, most_bytes, None if base is None else base.mask)
 
     @property
     def value_bytes(self) -> int:
@@ -77,7 +88,11 @@ class MeshInput:
         """The samples of a region, what stands in their way as an exception, or None."""
         return self._pieces.fetch(region)
 
-    def _draw(self, data, mine: dict | None, wanted: int, seed: int) -> None:
+    @property
+    def mask(self) -> str:
+        return self._pieces.mask
+
+    def _draw(self, data, mine: dict | None, wanted: int, seed: int, most_bytes: float, mask: str | None) -> None:
         """This rank's share of so many samples, by the values, the cells and the volume that it has."""
         names = [(a.name, a.association) for a in self.arrays]
 
@@ -86,13 +101,21 @@ class MeshInput:
 
         def drawn():
             if mine is None:
-                voxels = tuple(max(n - 1, 1) for n in self.grid.dims)[::-1]
                 columns = sum(a.components for a in self.arrays)
-                return np.zeros((0, 3)), np.zeros((0, columns)), np.zeros(voxels, dtype=bool)
+                return np.zeros((0, 3)), np.zeros((0, columns))
             found = sample_mesh(data, names, wanted, seed + self._communicator.rank, whole)
-            return found.positions, found.values, mesh_mask(data, self.grid.bounds, self.grid.dims, names)
+            return found.positions, found.values
 
-        positions, values, covered = self._communicator.together(drawn)
+        def cover(parts: int) -> np.ndarray:
+            dims = tuple((n - 1) * parts + 1 for n in self.grid.dims)
+            if mine is None:
+                return np.zeros([max(n - 1, 1) for n in dims[::-1]], dtype=bool)
+            return mesh_mask(data, self.grid.bounds, dims, names)
+
+        positions, values = self._communicator.together(drawn)
+        known = core.voxel_parts(mask) if mask is not None else 0
+        parts = (known,) if known else _parts(self.grid)
+        covered = core.finest_cover(cover, parts, most_bytes, self._communicator)
         self._pieces = core.MeshPieces(positions, values, covered, self.grid, self._communicator)
 
 
@@ -113,6 +136,12 @@ def _looked_at(data, choice: ArrayChoice) -> dict | None:
         "arrays": specs, "time": vtk_bridge.data_time(data), "bounds": bounds, "steps": steps, "values": max(counts),
         "bytes": sum(n * a.components * np.dtype(a.dtype).itemsize for n, a in zip(counts, specs)),
     }  # fmt: skip
+
+
+def _parts(grid: Grid) -> tuple[int, ...]:
+    """Into how many parts the voxels of a lattice may be cut along an axis: not so many that it takes long to fill them."""
+    voxels, extended = math.prod(max(n - 1, 1) for n in grid.dims), sum(n > 1 for n in grid.dims)
+    return tuple(p for p in PARTS if p == 1 or voxels * p**extended <= MOST_VOXELS)
 
 
 def _has_data(mesh: MeshCells) -> bool:

@@ -218,7 +218,7 @@ class TrainNeuralVolume(TrainingSettings):
             self._failure = attempt, error.with_traceback(None)
             raise
         self._failure = None
-        return Answer(model, run.frame, run.job.mask == "voxels")
+        return Answer(model, run.frame, run.job.mask != "values")
 
     def _question(self, request, outputs) -> tuple:
         """What the answer depends on, as every rank can see it; equal questions have equal answers."""

@@ -152,7 +152,7 @@ class TrainingRun:
         settings = self.filter.settings
         return MeshInput(
             self.pull(None), choice, settings["mesh_dimensions"], settings["mesh_samples"], settings["seed"], self.communicator,
-            None if base is None else base.header.grid,
+            self.filter.network_bytes, None if base is None else base.header,
         )  # fmt: skip
 
     def _look(self, data, choice: ArrayChoice) -> LatticeLook | str:

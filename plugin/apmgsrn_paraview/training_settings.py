@@ -84,6 +84,10 @@ class TrainingSettings(Proxy):
     def train_config(self) -> TrainConfig:
         return TrainConfig(**{field: self.settings[field] for field in TRAINING})
 
+    def network_bytes(self, components: int) -> int:
+        """Of one brick's network as it is stored. Raises ConfigError."""
+        return self.model_config().model_bytes(components, self._is_rounded())
+
     def _is_series(self) -> bool:
         return self.settings["time_steps"] != "current"
 
