@@ -58,7 +58,7 @@ class VolumeOutput:
                 lambda share: on_progress((number + share) / len(arrays)), self.time, self.between,
             )  # fmt: skip
             if not there.all() and not (np.isnan(self.fill) and part.dtype.kind == "f"):
-                part[~there] = 0 if np.isnan(self.fill) else self.fill
+                part[~there] = self._fill_of(part.dtype)
             parts.append((part, array))
             valid[array.association] = valid.get(array.association, False) | there
             sampled += region.count
@@ -67,6 +67,13 @@ class VolumeOutput:
         for association, there in sorted(valid.items()):  # cells first
             hide_missing(image, there, association)
         return sampled
+
+    def _fill_of(self, kind: np.dtype) -> float:
+        """What stands in a type where there is no value: of integers the nearest one, and 0 for NaN."""
+        if kind.kind == "f":
+            return self.fill
+        limits = np.iinfo(kind)
+        return max(min(round(float(np.nan_to_num(self.fill))), limits.max), limits.min)
 
     def _keeps_type(self, array) -> bool:
         """VTK has no float16."""

@@ -112,8 +112,9 @@ def test_holes_are_nan_and_hidden_or_filled(models, name, side, hidden):
     np.testing.assert_array_equal(values_of(output(source), GHOSTS, side), np.where(hole.ravel(), hidden, 0))
 
 
-@pytest.mark.parametrize("settings, fill", [({}, 0), ({"UseFillValue": 1, "FillValue": 77.0}, 77)])
-def test_holes_of_integers(settings, fill, tmp_path):
+@pytest.mark.parametrize("number, fill", [(None, 0), (77.0, 77), (-5.0, 0), (300.0, 255), (76.6, 77)])
+def test_holes_of_integers(number, fill, tmp_path):
+    settings = {} if number is None else {"UseFillValue": 1, "FillValue": number}
     image = make_image(smooth_values(DIMS, dtype="uint8", low=1, high=60))
     marks = np.zeros(504, dtype=np.uint8)
     marks[:100] = vtkDataSetAttributes.HIDDENPOINT
