@@ -59,7 +59,7 @@ class DecodedNetwork:
 
 
 class _Decoded:
-    """The networks that were decoded last, up to some bytes; threads may share it."""
+    """The networks that were decoded last, up to some bytes but one at least; threads may share it."""
 
     def __init__(self, most_bytes: int):
         self._most, self._lock = most_bytes, threading.Lock()
@@ -74,7 +74,7 @@ class _Decoded:
     def keep(self, network: DecodedNetwork) -> None:
         with self._lock:
             self._kept[network.name] = network
-            while sum(kept.byte_count for kept in self._kept.values()) > self._most:
+            while len(self._kept) > 1 and sum(kept.byte_count for kept in self._kept.values()) > self._most:
                 self._kept.popitem(last=False)
 
 

@@ -90,14 +90,14 @@ def test_reading_goes_back_to_the_last_key_frame_only_and_remembers(moving, monk
     assert len(decoded) == 5
 
 
-def test_what_is_kept_has_a_limit(moving, monkeypatch):
+@pytest.mark.parametrize("share, count", [(2.0, 2), (0.5, 1)])
+def test_what_is_kept_has_a_limit(moving, monkeypatch, share, count):
     file = ModelFile(moving[-1].to_bytes())
-    size = read_decoded(file, 0, 1, 0).byte_count
-    kept = coded_network._Decoded(2 * size)
+    kept = coded_network._Decoded(int(share * read_decoded(file, 0, 1, 0).byte_count))
     monkeypatch.setattr(coded_network, "_decoded", kept)
     for step in range(5):
         read_network(file, 0, 1, step)
-    assert len(kept._kept) == 2
+    assert len(kept._kept) == count
 
 
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1)])
