@@ -18,6 +18,10 @@ Taps = list[tuple[torch.Tensor, tuple]]  # of an axis: the index of a node; its 
 
 def check_curved(network: Network) -> None:
     """Raise FieldError unless the network has second derivatives."""
+    if not isinstance(network, Network):
+        raise FieldError(
+            f"second derivatives: expected a network of adaptively placed grids, found {type(network).__name__}, a foreign one"
+        )
     if any(entry.interpolation == "linear" for entry in network.table.entries):
         raise FieldError(
             "second derivatives: expected a model with 'quadratic' interpolation of the features, found 'linear', whose "

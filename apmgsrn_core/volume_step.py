@@ -25,25 +25,39 @@ class VolumeStep:
     """Samples one time step of a model.
 
     Args:
-        file: The model.
-        step: The number of the time step, 0 being the first.
-        devices: The bricks are dealt among them.
-        precision: Of the kernels, "full" or "fast".
+        grid: The lattice of the values.
+        arrays: With their ranges at this step.
+        sampler: Of the networks of its bricks.
+        mask: Where the arrays have values; None: everywhere.
     """
 
-    def __init__(self, file: ModelFile, step: int, devices: Sequence, precision: str):
+    def __init__(
+        self, grid: Grid, arrays: tuple[ArrayInfo, ...], sampler: BrickSampler, mask: DomainMask | None = None
+    ):
+        self.grid, self.arrays, self.sampler, self._mask = grid, arrays, sampler, mask
+
+    @classmethod
+    def of_file(cls, file: ModelFile, step: int, devices: Sequence, precision: str) -> "VolumeStep":
+        """A time step of a model file.
+
+        Args:
+            file: The model.
+            step: The number of the time step, 0 being the first.
+            devices: The bricks are dealt among them.
+            precision: Of the kernels, "full" or "fast".
+        """
         header = file.header
-        self.grid, self.arrays = header.grid, header.arrays_at(step)
-        components = sum(a.components for a in self.arrays)
+        arrays, mask = header.arrays_at(step), None
+        components = sum(a.components for a in arrays)
 
         def read(brick: int) -> Network:
             return read_network(file, brick, components, step)
 
-        self.sampler = BrickSampler(header.layout, [BrickNetworks(read, d, precision) for d in devices])
-        self._mask = None
         if header.mask is not None:
-            cells = self.grid.association == "cell"
-            self._mask = DomainMask(header.layout, header.mask, cells, lambda brick: read_mask(file, brick, step))
+            cells = header.grid.association == "cell"
+            mask = DomainMask(header.layout, header.mask, cells, lambda brick: read_mask(file, brick, step))
+        sampler = BrickSampler(header.layout, [BrickNetworks(read, d, precision) for d in devices])
+        return cls(header.grid, arrays, sampler, mask)
 
     def field(self, name: str | None) -> tuple[int, ArrayInfo, slice]:
         """(number, description, outputs) of an array; the first one when None. Raises FieldError."""
