@@ -55,6 +55,7 @@ _HOME_OF = {
     "list_devices": "device",
     "resolve_device": "device",
     "content_hash": "fingerprint",
+    "convert_reference": "reference_model",
     "training_key": "fingerprint",
     "ModelFile": "model_file",
     "check_keeps": "time_series",
@@ -82,7 +83,7 @@ def __getattr__(name: str):
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'apmgsrn_core' has no attribute {name!r}")
-    if home in ("volume", "trainer", "mesh_training", "mesh_values", "series_training", "volume_job", "volume_training"):
+    if home in ("volume", "trainer", "mesh_training", "mesh_values", "reference_model", "series_training", "volume_job", "volume_training"):
         from .device import require_torch
 
         require_torch()
