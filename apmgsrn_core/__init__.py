@@ -22,6 +22,7 @@ _HOME_OF = {
     "DeviceError": "errors",
     "FieldError": "errors",
     "ModelFileError": "errors",
+    "TrustError": "errors",
     "PRESETS": "model_config",
     "LatticeConfig": "model_config",
     "ModelConfig": "model_config",
@@ -66,6 +67,16 @@ _HOME_OF = {
     "refine": "refinement",
     "FeatureGrid": "volume",
     "NeuralVolume": "volume",
+    "ForeignVolume": "foreign_volume",
+    "BASELINES": "baselines",
+    "train_baseline": "baselines",
+    "save_network": "network_writer",
+    "register_network": "network_source",
+    "NetworkDescription": "network_description",
+    "absolute_path": "volume_opening",
+    "open_header": "volume_opening",
+    "open_volume": "volume_opening",
+    "volume_stamp": "volume_opening",
     "TrainingResult": "volume_training",
     "TrainingState": "history",
     "train_samples": "mesh_training",
@@ -76,6 +87,21 @@ _HOME_OF = {
     "voxel_parts": "mask",
 }
 
+# modules that import torch
+_NEED_TORCH = {
+    "baselines",
+    "foreign_volume",
+    "mesh_training",
+    "mesh_values",
+    "network_writer",
+    "reference_model",
+    "series_training",
+    "trainer",
+    "volume",
+    "volume_job",
+    "volume_training",
+}
+
 __all__ = sorted(_HOME_OF) + ["__version__"]
 
 
@@ -83,7 +109,7 @@ def __getattr__(name: str):
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'apmgsrn_core' has no attribute {name!r}")
-    if home in ("volume", "trainer", "mesh_training", "mesh_values", "reference_model", "series_training", "volume_job", "volume_training"):
+    if home in _NEED_TORCH:
         from .device import require_torch
 
         require_torch()

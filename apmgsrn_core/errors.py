@@ -23,5 +23,9 @@ class ModelFileError(ApmgsrnError, OSError):
     """A model file is missing, foreign, damaged or cannot be written."""
 
 
+class TrustError(ApmgsrnError, PermissionError):
+    """Opening a file would run code of whoever made it, and nobody has said that this is wanted."""
+
+
 class DeviceError(ApmgsrnError, RuntimeError):
     """A device is unknown or cannot be used, or torch cannot be imported."""
