@@ -1,0 +1,163 @@
+"""Pictures of a volume, straight from its networks.
+
+`VolumeRenderer` is made for one array at one time step; camera, transfer function and options may change from picture to picture.
+The same code runs on CPU and GPU: rays are tensors on the volume's device.
+
+Source: ray casting with empty-space leaping and early termination, Levoy 1990, ACM TOG 9(3), "Efficient ray tracing of volume data";
+leaps over cells by a distance map, Cohen and Sheffer 1994, "Proximity clouds".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from .camera import Camera
+from .errors import ApmgsrnError
+from .image_hierarchy import ImageHierarchy
+from .macrocells import Macrocells, VisibleCells
+from .picture import Picture
+from .ray_box import behind_planes, box_interval
+from .ray_field import open_field
+from .ray_light import Light
+from .ray_march import LEAST_BLOCK, RayBatch, march
+from .ray_modes import Accumulation, Average, Composite, Maximum, Surfaces
+from .ray_table import RayTable
+from .render_options import RenderOptions
+from .sample_lengths import base_step, sample_lengths
+from .transfer_function import TransferFunction
+
+OnProgress = Callable[[float], bool | None]
+
+
+class VolumeRenderer:
+    """Renders one array of a volume.
+
+    Args:
+        volume: A NeuralVolume, or what samples like one.
+        field: Name of the array; the first one when None. Of several components the magnitude is rendered.
+        time: Of the time step; the first one when None.
+
+    Raises:
+        FieldError: No such array. DataError: the lattice is flat.
+    """
+
+    def __init__(self, volume, field: str | None = None, time: float | None = None):
+        self.field = open_field(volume, field, time)
+        self._visible: tuple[tuple, VisibleCells] | None = None
+
+    @cached_property
+    def cells(self) -> Macrocells:
+        """The ranges of the values: those of the model, or sampled when they are first needed."""
+        stored = getattr(self.field.volume, "macrocells", None)
+        found = None if stored is None else stored(self.field.name, self.field.time)
+        return Macrocells.of_field(self.field) if found is None else found
+
+    def step_of(self, options: RenderOptions) -> float:
+        """Distance of two samples in the world; of the nearest ones when it varies."""
+        return options.step or base_step(self.field)
+
+    def render(
+        self, camera: Camera, function: TransferFunction, options: RenderOptions | None = None, on_progress: OnProgress | None = None
+    ) -> Picture:
+        """The finished picture.
+
+        Args:
+            camera: With the size of the picture.
+            function: In the array's unit.
+            options: None: the defaults.
+            on_progress: Called with the share done; returning False stops with an ApmgsrnError.
+        """
+        picture = None
+        for picture in self.passes(camera, function, options, float("inf")):
+            if on_progress is not None and on_progress(picture.share) is False:
+                raise ApmgsrnError("rendering was stopped")
+        return picture
+
+    def passes(
+        self, camera: Camera, function: TransferFunction, options: RenderOptions | None = None, seconds: float = 0.1
+    ) -> Iterator[Picture]:
+        """Pictures from coarse to fine, about `seconds` apart; the last one is the finished picture.
+
+        To start anew with another camera or function, drop the iterator and ask for another one.
+        """
+        options = options or RenderOptions()
+        scene = _Scene(self, camera, function, options)
+        image = ImageHierarchy(camera.size, seconds, options.most_points // LEAST_BLOCK)
+        for pixels in image.parts():
+            image.put(pixels, *scene.march(pixels), scene.samples)
+            if image.due():
+                yield image.picture(options.background)
+        yield image.picture(options.background)
+
+    def visible_cells(self, function: TransferFunction, options: RenderOptions) -> VisibleCells | None:
+        """The cells that a picture can show; None when nothing is skipped."""
+        if not options.skip:
+            return None
+        key = (function, options.mode, options.iso_values, options.step, options.preintegrated)
+        if self._visible is None or self._visible[0] != key:
+            if options.mode == "isosurface":
+                visible = self.cells.reaching(self.field.scaled(np.array(options.iso_values)))
+            elif options.mode == "composite":
+                visible = self.cells.opaque(function, self.field)
+            else:
+                visible = self.cells.low <= self.cells.high
+            lengths = None
+            if not options.step and options.mode == "composite" and not options.preintegrated:
+                lengths = sample_lengths(self.field, self.cells.counts)
+            self._visible = key, VisibleCells(self.cells, visible, self.field.device, lengths)
+        return self._visible[1]
+
+
+class _Scene:
+    """What one picture is made with."""
+
+    def __init__(self, renderer: VolumeRenderer, camera: Camera, function: TransferFunction, options: RenderOptions):
+        self._field, self._camera, self._function, self._options = renderer.field, camera, function, options
+        self._step = renderer.step_of(options)
+        self._cells = renderer.visible_cells(function, options)
+        self._table = RayTable(function, self._field, self._step, options.preintegrated)
+        self.samples = 0
+
+    @torch.no_grad()
+    def march(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Premultiplied colours and opacities (n, 4), and depths (n,), of pixels."""
+        origins, directions = self._camera.rays(pixels)
+        near, far = self._interval(origins, directions)
+        rays = RayBatch.between(self._field, origins, directions, near, far, self._step)
+        mode = self._mode(directions)
+        self.samples += march(self._field, rays, self._cells, mode)
+        mode.finish()
+        self.samples += mode.evaluated
+        colours = torch.cat([mode.colour, mode.opacity[:, None]], dim=1).cpu().numpy()
+        distance = mode.depth.cpu().numpy() * self._step
+        return colours, (distance * (directions @ self._camera.axes[2])).astype(np.float32)
+
+    def _interval(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distances between which rays are inside of the volume, and not clipped, and in front of the eye."""
+        field, options = self._field, self._options
+        ends = [box_interval(field.to_box(origins), field.directions_to_box(directions), (0, 0, 0), (1, 1, 1))]
+        if options.clip_box is not None:
+            ends.append(box_interval(origins, directions, options.clip_box[::2], options.clip_box[1::2]))
+        if options.clip_planes:
+            ends.append(behind_planes(origins, directions, options.clip_planes))
+        nears, fars = zip(*ends)
+        return np.maximum(np.max(nears, axis=0), 0.0), np.min(fars, axis=0)
+
+    def _mode(self, directions: np.ndarray) -> Accumulation:
+        options, field, count = self._options, self._field, len(directions)
+        if options.mode in ("maximum", "average"):
+            return (Maximum if options.mode == "maximum" else Average)(count, field, self._table)
+        light = None
+        if options.shading or options.mode == "isosurface":
+            along = torch.from_numpy(directions.astype(np.float32)).to(field.device)
+            light = Light(along, options.ambient, options.diffuse, options.specular, options.specular_power)
+        if options.mode == "composite":
+            return Composite(count, field, self._table, options.opacity_limit, light)
+        levels = np.array(options.iso_values)
+        opacities = options.surface_opacities or np.ones(len(levels))
+        colours = np.concatenate([self._function.colours_at(levels), np.reshape(opacities, (-1, 1))], axis=1)
+        return Surfaces(count, field, field.scaled(levels).tolist(), colours, options.opacity_limit, light)
