@@ -25,6 +25,7 @@ class ModelFilter(ModelArrays, Proxy):
     """
 
     SetFileName = setting("file_name", "")
+    SetTrustFile = setting("trust_file", False)
     SetDevice = setting("device", "auto")
     SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
 
@@ -87,8 +88,9 @@ class ModelFilter(ModelArrays, Proxy):
         return vtkDataObject.GetData(inputs[MODEL], 0) if inputs[MODEL].GetNumberOfInformationObjects() else None
 
     def open_volume(self, path: str):
-        """The model, ready to be sampled. Raises ModelFileError, DeviceError."""
-        return self.model.volume(path, self.settings["device"], self.settings["precision"])
+        """The model, ready to be sampled. Raises what `ModelInput.volume` does."""
+        settings = self.settings
+        return self.model.volume(path, settings["device"], settings["precision"], settings["trust_file"])
 
     def fail(self, error: Exception) -> None:
         """What the user has stopped has not failed."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from apmgsrn_core import FieldError, ModelFileError, read_header
+from apmgsrn_core import FieldError, ModelFileError, absolute_path, open_header, volume_stamp
 
 from .vtk_bridge import MODEL_FIELD, named_model
 
@@ -17,19 +15,28 @@ class ModelInput:
 
     def header(self, path: str):
         """What the file says about itself. Raises ModelFileError."""
-        stamp = _stamp(path)
+        stamp = volume_stamp(path)
         if stamp != self._header_stamp:
-            self._header, self._header_stamp = read_header(path), stamp
+            self._header, self._header_stamp = open_header(path), stamp
         return self._header
 
-    def volume(self, path: str, device: str, precision: str):
-        """The model, ready to be sampled. Raises ModelFileError, DeviceError."""
-        stamp = (*_stamp(path), device, precision)
-        if stamp != self._volume_stamp:
-            from apmgsrn_core import NeuralVolume
+    def volume(self, path: str, device: str, precision: str, trust: bool = False):
+        """The model, or the foreign network of a description, ready to be sampled.
 
-            self._volume, self._volume_stamp = NeuralVolume.open(path, device, precision), stamp
+        Raises:
+            ModelFileError, DeviceError, and of a foreign network DataError. TrustError: it runs code and is not trusted.
+        """
+        stamp = (*volume_stamp(path), device, precision, trust)
+        if stamp != self._volume_stamp:
+            from apmgsrn_core import open_volume
+
+            self._volume, self._volume_stamp = open_volume(path, device, trust, precision), stamp
         return self._volume
+
+    @property
+    def derivatives(self) -> str:
+        """Where the derivatives of a foreign network come from; "" of a model, or when nothing is open."""
+        return getattr(self._volume, "derivatives", "")
 
     @property
     def array_names(self) -> list[str]:
@@ -56,15 +63,6 @@ class ModelArrays:
         return [text for name in self.model.array_names for text in (name, "0")]
 
 
-def _stamp(path: str) -> tuple:
-    """Changes whenever the file does."""
-    try:
-        state = os.stat(path)
-    except OSError as error:
-        raise ModelFileError(f"model {path!r}: expected a model file, found: {error.strerror}") from None
-    return path, state.st_mtime_ns, state.st_size
-
-
 def find_model(file_name: str, model, data_sets: list) -> str:
     """The file of the model, by precedence: the property, the output connected as Model, the data's own field data.
 
@@ -80,7 +78,7 @@ def find_model(file_name: str, model, data_sets: list) -> str:
         ModelFileError: What is connected as Model is no output of a neural volume.
     """
     if file_name:
-        return os.path.abspath(os.path.expanduser(file_name))
+        return absolute_path(file_name)
     if model is not None:
         if not (path := named_model(model)):
             raise ModelFileError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkHyperTreeGrid, vtkImageData, vtkRectilinearGrid
 
@@ -41,6 +40,7 @@ class NeuralVolume(ModelArrays, Proxy):
     SetComputeDivergence = setting("compute_divergence", False)
     SetComputeVorticity = setting("compute_vorticity", False)
     SetComputeQCriterion = setting("compute_q_criterion", False)
+    SetTrustFile = setting("trust_file", False)
     SetDevice = setting("device", "auto")
     SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
 
@@ -69,7 +69,14 @@ class NeuralVolume(ModelArrays, Proxy):
             + (f" ({a.transform.kind})" if a.transform.kind != "identity" else "")
             for a in self._header.arrays
         )
-        return f"{arrays}; {dims} points{bricks}{steps}, {self._header.byte_count} bytes"
+        return f"{arrays}; {dims} points{bricks}{steps}, {self._header.byte_count} bytes{self._foreign_information()}"
+
+    def _foreign_information(self) -> str:
+        """What a foreign network is, and where its derivatives come from once it is open; "" of a model."""
+        if not isinstance(self._header, core.NetworkDescription):
+            return ""
+        derivatives = f", derivatives by {self.model.derivatives}" if self.model.derivatives else ""
+        return f"; foreign network ({self._header.source.kind}){derivatives}"
 
     def RequestDataObject(self, request, inputs, outputs) -> int:
         kind = self._output_class()
@@ -108,7 +115,8 @@ class NeuralVolume(ModelArrays, Proxy):
 
     def produce(self, request, inputs, outputs) -> None:
         self._read_header()
-        volume = self.model.volume(self._path(), self.settings["device"], self.settings["precision"])
+        settings = self.settings
+        volume = self.model.volume(self._path(), settings["device"], settings["precision"], settings["trust_file"])
         output = vtkDataObject.GetData(outputs, 0)
         time = vtk_bridge.requested_time(request, outputs)
         fields = tuple(array.name for array in chosen_arrays(volume.arrays, self.settings["arrays"]))
@@ -180,8 +188,8 @@ class NeuralVolume(ModelArrays, Proxy):
 
     def _path(self) -> str:
         if not self.settings["file_name"]:
-            raise ModelFileError("FileName: expected a model file (*.apmgsrn), found nothing")
-        return os.path.abspath(os.path.expanduser(self.settings["file_name"]))
+            raise ModelFileError("FileName: expected a model file (*.apmgsrn) or a *.network.json, found nothing")
+        return core.absolute_path(self.settings["file_name"])
 
     def _read_header(self):
         self._header = self.model.header(self._path())

@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from apmgsrn_core import PRESETS, ConfigError, DataError, ModelConfig, ModelFileError, TrainConfig, list_devices
+from apmgsrn_core import (
+    PRESETS,
+    ConfigError,
+    DataError,
+    ModelConfig,
+    ModelFileError,
+    NetworkDescription,
+    TrainConfig,
+    list_devices,
+)
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice
@@ -166,6 +175,7 @@ class TrainingSettings(Proxy):
         if self.settings["time_steps"] != "append" or not path:
             return None
         try:
-            return self.base_model.header(path)
+            header = self.base_model.header(path)
         except ModelFileError:  # none is there yet; what else is wrong is told when it is trained
             return None
+        return None if isinstance(header, NetworkDescription) else header  # a foreign network cannot be appended to
