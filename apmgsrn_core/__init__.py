@@ -40,6 +40,8 @@ _HOME_OF = {
     "read_model": "model_file",
     "write_bytes": "model_writer",
     "Communicator": "distributed",
+    "composite": "compositing",
+    "parts_of_ranks": "compositing",
     "Pieces": "pieces",
     "VolumeJob": "volume_job",
     "ErrorSums": "error_metrics",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
-from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
 from apmgsrn_core import list_devices
 
 from . import vtk_bridge
 from .data_leaves import leaves_of
-from .image_frame import ImageFrame
 from .model_input import ModelArrays, ModelInput, find_model
 from .point_values import Stopped, Values, evaluate
 from .proxy import Proxy, setting
@@ -59,14 +57,7 @@ class ModelFilter(ModelArrays, Proxy):
 
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:
         """Of the model only the name of its file is wanted: what is there already, or as little as can be."""
-        info = inputs[MODEL].GetInformationObject(0)
-        if info is None:
-            return 1
-        frame, there = ImageFrame.of_information(info), vtkDataObject.GetData(inputs[MODEL], 0)
-        if info.Has(Pipeline.WHOLE_EXTENT()) and not vtk_bridge.named_model(there):
-            vtk_bridge.request(info, frame.corner)
-        else:
-            vtk_bridge.request_piece(info, frame.extent)
+        vtk_bridge.request_least(inputs[MODEL])
         return 1
 
     def state_above(self, request, outputs) -> tuple:

@@ -16,7 +16,7 @@ from vtkmodules.vtkParallelCore import vtkMultiProcessController
 from apmgsrn_core import FieldError, ModelFileError
 
 from .ghost_marks import GHOSTS
-from .image_frame import EMPTY_EXTENT
+from .image_frame import EMPTY_EXTENT, ImageFrame
 
 MODEL_FIELD = "apmgsrn_model"
 QUADS_OF_A_BOX = ((0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (2, 3, 7, 6), (1, 2, 6, 5), (0, 4, 7, 3))
@@ -51,6 +51,18 @@ def request_piece(info, whole: tuple) -> None:
     """Ask upstream for the piece of the whole that it would give this rank."""
     rank, size = rank_and_size()
     request(info, whole, rank, size)
+
+
+def request_least(inputs) -> None:
+    """Ask a port for its model alone: for what is there already when that names one, otherwise for as little as can be."""
+    info = inputs.GetInformationObject(0)
+    if info is None:
+        return
+    frame = ImageFrame.of_information(info)
+    if info.Has(Pipeline.WHOLE_EXTENT()) and not named_model(vtkDataObject.GetData(inputs, 0)):
+        request(info, frame.corner)
+    else:
+        request_piece(info, frame.extent)
 
 
 def promise_unstructured(info) -> None:

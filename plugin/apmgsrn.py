@@ -1,0 +1,116 @@
+"""What scripts and macros of ParaView's client call: `import apmgsrn; apmgsrn.show(view, model)`.
+
+The only module of the plugin that runs in the client and knows `paraview.simple`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from apmgsrn_core import ConfigError
+
+RENDERER = "RenderNeuralVolume"
+CAMERA = (
+    "CameraPosition", "CameraFocalPoint", "CameraViewUp", "CameraViewAngle", "CameraParallelProjection", "CameraParallelScale",
+    "ViewSize",
+)  # fmt: skip
+LINK = "NeuralRendering"  # links are registered as LINK.number of the filter.name of the property
+SOURCE, TARGET = 1, 2  # of a link: vtkSMLink::INPUT and OUTPUT
+PLAIN = {"MapScalars": 0, "Interpolation": "Flat", "Ambient": 1.0, "Diffuse": 0.0, "Specular": 0.0}  # colours as they are
+
+
+def show(view=None, model=None):
+    """Show the neural rendering of a model in a view; it follows the camera, the size, and the array's transfer functions.
+
+    Args:
+        view: A render view; the active one when None.
+        model: A Neural Volume or Train Neural Volume, a Render Neural Volume that is there already, or the path of a model
+            file; the active source when None.
+
+    Returns:
+        The filter Render Neural Volume, whose properties may be changed.
+
+    Raises:
+        ConfigError: No render view, nothing to render, or what is given cannot be rendered.
+    """
+    from paraview import simple
+
+    view = simple.GetActiveView() if view is None else view
+    if view is None or view.GetXMLName() != "RenderView":
+        raise ConfigError(f"view: expected a render view, found {view.GetXMLName() if view is not None else None}")
+    renderer = _renderer(simple, simple.GetActiveSource() if model is None else model)
+    array = _find_array(renderer)
+    empty = not any(shown.Visibility for shown in view.Representations if hasattr(shown, "Input"))
+    simple.Hide(renderer.Input, view)
+    _display(simple, renderer, array, view)
+    if empty:
+        view.ResetCamera()
+    link(view, renderer)
+    return renderer
+
+
+def _renderer(simple, model):
+    """The filter for what is to be rendered; a new one unless it is one itself."""
+    if isinstance(model, (str, os.PathLike)):
+        model = simple.NeuralVolume(registrationName=os.path.basename(model), FileName=os.path.abspath(model))
+    if model is None:
+        raise ConfigError("model: expected a Neural Volume, a Train Neural Volume or the path of a model file, found nothing")
+    if model.GetXMLName() == RENDERER:
+        return model
+    renderer = getattr(simple, RENDERER)(registrationName="NeuralRendering", Input=model)
+    if model.GetProperty("TrustFile") is not None:
+        renderer.SetPropertyWithName("TrustFile", model.GetPropertyValue("TrustFile"))
+    return renderer
+
+
+def _find_array(renderer) -> str:
+    """Let the filter open its model, at the cost of one ray; returns the array it renders. Raises ConfigError."""
+    size, renderer.ViewSize = list(renderer.ViewSize), [1, 1]
+    renderer.UpdatePipeline()
+    renderer.ViewSize = size
+    renderer.UpdatePropertyInformation()
+    error = renderer.GetPropertyValue("LastError")
+    if error:
+        raise ConfigError(f"model: expected one that can be rendered, found: {error}")
+    return _texts(renderer, "Array")[0] or _texts(renderer, "ArrayNames")[0]
+
+
+def _texts(renderer, name: str) -> list[str]:
+    """What a property of texts says, as a list also when it is one text."""
+    found = renderer.SMProxy.GetProperty(name)
+    return [found.GetElement(number) for number in range(found.GetNumberOfElements())]
+
+
+def _display(simple, renderer, array: str, view):
+    """Show the filter's quads as they are, with the array's own transfer functions behind them."""
+    colours, opacities = simple.GetColorTransferFunction(array), simple.GetOpacityTransferFunction(array)
+    if not colours.ScalarRangeInitialized:
+        low, high = map(float, _texts(renderer, "ArrayRange"))
+        colours.RescaleTransferFunction(low, high)
+        opacities.RescaleTransferFunction(low, high)
+    renderer.LookupTable, renderer.ScalarOpacityFunction = colours, opacities
+    display = simple.Show(renderer, view, "GeometryRepresentation")
+    display.ColorArrayName, display.LookupTable = ["POINTS", "rgba"], colours
+    for name, value in PLAIN.items():
+        setattr(display, name, value)
+    return display
+
+
+def link(view, renderer) -> None:
+    """Let a Render Neural Volume follow the camera and the size of a view, and no other. States keep the links.
+
+    Args:
+        view: A render view.
+        renderer: The filter.
+    """
+    from paraview import servermanager
+
+    manager = servermanager.ProxyManager().SMProxyManager
+    prefix = f"{LINK}.{renderer.GetGlobalIDAsString()}"
+    for name in CAMERA:
+        manager.UnRegisterLink(f"{prefix}.{name}")
+        setattr(renderer, name, getattr(view, name))
+        found = servermanager.vtkSMPropertyLink()
+        found.AddLinkedProperty(view.SMProxy, name, SOURCE)
+        found.AddLinkedProperty(renderer.SMProxy, name, TARGET)
+        manager.RegisterLink(f"{prefix}.{name}", found)

@@ -1,0 +1,209 @@
+"""The filter that renders a model by marching rays through its network, as a mesh that fits into the view."""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkPolyData
+from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
+from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
+
+import apmgsrn_core as core  # names that need torch are looked up when rays are marched
+from apmgsrn_core import Communicator, ModelFileError, list_devices
+
+from . import vtk_bridge
+from .billboard import fill_billboard
+from .camera_properties import CameraProperties
+from .model_input import ModelInput, chosen_arrays
+from .picture_march import PictureMarch, Scene
+from .point_values import Stopped
+from .proxy import Proxy, selection, setting
+from .transfer_functions import TransferFunctions
+
+MODES = ("composite", "isosurface", "maximum", "average")
+LIT = ("composite", "isosurface")  # modes in which shading means something
+
+
+class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
+    """`RenderNeuralVolume`: quads with the colours of a picture, at the depths of its rays, on the first rank.
+
+    While a window looks at it (it polls `GetNeedsUpdate`) the picture comes in passes of bounded time, coarse ones first;
+    a script gets the finished one at once. The ranks march their own bricks, see `apmgsrn_core.compositing`.
+    """
+
+    SetTrustFile = setting("trust_file", False)
+    SetArray = setting("array", "")
+    SetMode = setting("mode", "composite", MODES)
+    AddIsoValue, ClearIsoValues = selection("iso_values")
+    SetScalarOpacityUnitDistance = setting("unit_distance", 0.0)
+    SetStep = setting("step", 0.0)
+    SetPreintegrated = setting("preintegrated", False)
+    SetShading = setting("shading", False)
+    SetAmbient = setting("ambient", 0.2)
+    SetDiffuse = setting("diffuse", 0.8)
+    SetSpecular = setting("specular", 0.2)
+    SetSpecularPower = setting("specular_power", 20.0)
+    SetUseClipBox = setting("use_clip_box", False)
+    SetClipBox = setting("clip_box", (0.0, 1.0, 0.0, 1.0, 0.0, 1.0))
+    SetUseClipPlane = setting("use_clip_plane", False)
+    SetClipPlaneOrigin = setting("clip_plane_origin", (0.0, 0.0, 0.0))
+    SetClipPlaneNormal = setting("clip_plane_normal", (1.0, 0.0, 0.0))
+    SetOpacityLimit = setting("opacity_limit", 0.999)
+    SetSkip = setting("skip", True)
+    SetRefinement = setting("refinement", "auto", ("auto", "at once", "in passes"))
+    SetPassTime = setting("pass_time", 0.1)
+    SetDevice = setting("device", "auto")
+    SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
+
+    def __init__(self):
+        super().__init__(inputs=1, outputs=1)
+        self.model, self._volume, self._polled = ModelInput(), None, False
+        self._march = PictureMarch(Communicator(vtk_bridge.pipeline_communicator()))
+        self._mesh = vtkPolyData()
+        self._follow_requests()
+
+    # -- what the panel and scripts ask ----------------------------------------------------
+
+    def GetDevices(self) -> list:
+        return list_devices()
+
+    def GetArrayNames(self) -> list:
+        """Of the model, once it is known."""
+        return self.model.array_names
+
+    def GetArrayRange(self) -> list:
+        """Smallest and largest value of the array that is rendered, as text; none before the model is known."""
+        return [repr(float(value)) for value in self._array().range] if self._volume is not None else []
+
+    def GetNeedsUpdate(self) -> bool:
+        """Asked by the window again and again, on the first rank: whether there is a better picture to come."""
+        self._polled = True
+        return not self._march.finished
+
+    def _follow_requests(self) -> None:
+        """The window marks the proxy modified on the first rank alone; the others do it when a request of the client ends."""
+        if vtk_bridge.rank_and_size()[1] < 2:
+            return
+        from paraview.modules.vtkRemotingCore import vtkProcessModule
+
+        module, proxy = vtkProcessModule.GetProcessModule(), weakref.ref(self)
+        session = module.GetActiveSession() or module.GetSession()
+
+        def end(_, __):
+            if proxy() is not None and not proxy()._march.finished:
+                proxy().Modified()
+
+        session.GetProgressHandler().AddObserver("EndEvent", end)
+
+    # -- the pipeline ----------------------------------------------------------------------
+
+    def FillInputPortInformation(self, port, info):
+        info.Set(vtkAlgorithm.INPUT_REQUIRED_DATA_TYPE(), "vtkDataObject")
+        return 1
+
+    def FillOutputPortInformation(self, port, info):
+        info.Set(vtkDataObject.DATA_TYPE_NAME(), "vtkPolyData")
+        return 1
+
+    def RequestInformation(self, request, inputs, outputs) -> int:
+        vtk_bridge.promise_unstructured(outputs.GetInformationObject(0))
+        return 1
+
+    def RequestUpdateExtent(self, request, inputs, outputs) -> int:
+        vtk_bridge.request_least(inputs[0])
+        return 1
+
+    def produce(self, request, inputs, outputs) -> None:
+        """Make the next pass, unless the picture is there; whether to do so is decided alike on all ranks."""
+        data = vtkDataObject.GetData(inputs[0], 0)
+        time = _step_time(inputs[0].GetInformationObject(0), vtk_bridge.requested_time(request, outputs))
+        upstream = self.GetInputExecutive(0, 0)
+        key = tuple(self.settings.values()), self.function_key(), upstream.__this__, upstream.GetPipelineMTime(), time
+        if not self._march.holds(key):
+            self.SetProgressText("rendering the neural volume")
+            in_passes = self.settings["refinement"] == "in passes" or (self.settings["refinement"] == "auto" and self._polled)
+            try:
+                seconds = self.settings["pass_time"]
+                self._march.advance(key, lambda: self._scene(data, time), in_passes, seconds, self._on_progress)
+            except Exception as error:
+                error.shown = vtk_bridge.rank_and_size()[0] != 0  # rank 0 shows it for all
+                raise
+            self._fill_mesh()
+        vtkPolyData.GetData(outputs, 0).ShallowCopy(self._mesh)
+
+    def _fill_mesh(self) -> None:
+        """The newest picture as a mesh; none on ranks above the first."""
+        self._mesh = vtkPolyData()
+        picture, number = self._march.picture, self._march.pass_number
+        if picture is None:
+            self.status = f"rendered its part on rank {vtk_bridge.rank_and_size()[0]}"
+            return
+        bounds = self._volume.grid.bounds
+        seen = fill_billboard(self._mesh, picture, self.camera(bounds), bounds)
+        passes = f", pass {number}" if number > 1 or not self._march.finished else ""
+        self.status = f"{seen} of {picture.depth.size} pixels show something, {picture.samples} samples{passes}"
+
+    def leave_empty(self, outputs) -> None:
+        vtkPolyData.GetData(outputs, 0).Initialize()
+
+    def _on_progress(self, share: float) -> None:
+        self.UpdateProgress(min(max(share, 0.0), 1.0))
+        if self.GetAbortExecute():
+            raise Stopped("stopped by user")
+
+    def fail(self, error: Exception) -> None:
+        """What the user has stopped has not failed."""
+        if isinstance(error, Stopped):
+            self.status = "stopped by user"
+        else:
+            super().fail(error)
+
+    # -- the scene -------------------------------------------------------------------------
+
+    def _scene(self, data, time: float | None) -> Scene:
+        """What is to be rendered. Raises ApmgsrnError."""
+        path = vtk_bridge.named_model(data)
+        if not path:
+            raise ModelFileError(
+                f"Input: expected an output of Train Neural Volume or Neural Volume, with the field data"
+                f" {vtk_bridge.MODEL_FIELD!r}, found {data.GetClassName()} without it"
+            )
+        settings = self.settings
+        self._volume = self.model.volume(path, settings["device"], settings["precision"], settings["trust_file"])
+        grid, array = self._volume.grid, self._array()
+        length = settings["unit_distance"] or _cell_length(grid)
+        function = self.transfer_function(*array.range, length)
+        return Scene(self._volume, array.name, time, self.camera(grid.bounds), function, self._options(array))
+
+    def _array(self):
+        """The array that is rendered: the chosen one, or the model's first. Raises FieldError."""
+        name = self.settings["array"]
+        return chosen_arrays(self._volume.arrays, (name,) if name else ())[0]
+
+    def _options(self, array):
+        """The core's options; what acts only in some modes is left at rest in the others. Raises ConfigError."""
+        settings, mode = self.settings, self.settings["mode"]
+        same = ("mode", "step", "ambient", "diffuse", "specular", "specular_power", "opacity_limit", "skip")
+        return core.RenderOptions(
+            **{name: settings[name] for name in same},
+            iso_values=(settings["iso_values"] or (sum(array.range) / 2,)) if mode == "isosurface" else (),
+            preintegrated=settings["preintegrated"] and mode == "composite",
+            shading=settings["shading"] and mode in LIT,
+            clip_box=settings["clip_box"] if settings["use_clip_box"] else None,
+            clip_planes=((*settings["clip_plane_origin"], *settings["clip_plane_normal"]),) if settings["use_clip_plane"] else (),
+        )
+
+
+def _step_time(info, time: float | None) -> float | None:
+    """The time step upstream that a time belongs to; None without steps: then no other time gives another picture."""
+    steps = info.Get(Pipeline.TIME_STEPS()) if info.Has(Pipeline.TIME_STEPS()) else ()
+    if time is None or not steps:
+        return None
+    return max((step for step in steps if step <= time), default=steps[0])
+
+
+def _cell_length(grid) -> float:
+    """What ParaView takes for ScalarOpacityUnitDistance by itself: the diagonal over the cubic root of the number of cells."""
+    sides = [b - a for a, b in zip(grid.bounds[::2], grid.bounds[1::2])]
+    return math.hypot(*sides) / math.prod(max(n - 1, 1) for n in grid.dims) ** (1 / 3)
