@@ -1,8 +1,8 @@
 """The ranges of a volume's values in the cells of a coarse lattice, and what of them a picture can show.
 
-The cells cut the box of the lattice into equal parts of the world. A range is that of the values at lattice points at about twice the
-resolution, the cell's border included, and beyond it half of the largest difference of neighbouring ones: a bound on what lies between
-them, as long as the slope there is about that of the points.
+The cells cut the box of the lattice into equal parts of the world. A range is that of the values at lattice points at up to twice the
+resolution, the cell's border included, wider on both sides by the largest difference of neighbouring ones: twice what a slope of that
+size can add between two of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Macrocells:
             for other in range(3):
                 at = places[other] if other != axis else (places[axis][1:] + places[axis][:-1]) / 2
                 difference = _pooled(difference, 2 - other, at, counts[other], np.fmax)
-            margin = np.maximum(margin, difference / 2)
+            margin = np.maximum(margin, difference)
         for axis in range(3):
             low = _pooled(low, 2 - axis, places[axis], counts[axis], np.fmin)
             high = _pooled(high, 2 - axis, places[axis], counts[axis], np.fmax)
@@ -98,12 +98,12 @@ class Macrocells:
         low, high = (np.float32(ends[0] + n * scale) for n in (low, low + width))
         return cls(np.where(empty, np.float32(np.inf), low), np.where(empty, np.float32(-np.inf), high))
 
-    def opaque(self, function: TransferFunction, field: RayField) -> np.ndarray:
-        """bool [z, y, x]: the cells in which a value may have an opacity."""
+    def opacities(self, function: TransferFunction, field: RayField) -> tuple[np.ndarray, np.ndarray]:
+        """[z, y, x] the smallest and the largest opacity that the values of a cell may have; 0 in a cell without values."""
         filled = self.low <= self.high
         low = field.unscaled(np.where(filled, self.low, 0.0).ravel() - SLACK)
         high = field.unscaled(np.where(filled, self.high, 0.0).ravel() + SLACK)
-        return filled & (function.most_opaque(low, high).reshape(filled.shape) > 0)
+        return tuple(np.where(filled, ends.reshape(filled.shape), 0.0) for ends in function.opacity_range(low, high))
 
     def reaching(self, scaled_values) -> np.ndarray:
         """bool [z, y, x]: the cells that may hold one of some scaled values."""

@@ -28,8 +28,8 @@ class RayField:
         time: Of the time step; the first one when None.
 
     Attributes:
-        bounds: Of the box, (low (3,), high (3,)) in its own axes.
         info: The array; of a magnitude its range.
+        matrix: (3, 3) d box / d world.
         device: Of the tensors.
 
     Raises:
@@ -45,19 +45,19 @@ class RayField:
         self.info = _scalar(_array_info(volume, field, self.step))
         self.name = self.info.name
         self.device = torch.device(getattr(volume, "device", "cpu"))
-        self._matrix, self._origin = _to_box(self.grid)
+        self.matrix, self._origin = _to_box(self.grid)
 
     def to_box(self, points_xyz: np.ndarray) -> np.ndarray:
         """(n, 3) world positions -> box coordinates, float64."""
-        return (points_xyz - self._origin) @ self._matrix.T
+        return (points_xyz - self._origin) @ self.matrix.T
 
     def directions_to_box(self, directions: np.ndarray) -> np.ndarray:
         """(n, 3) vectors in the world -> vectors in box coordinates, float64."""
-        return directions @ self._matrix.T
+        return directions @ self.matrix.T
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """(n, 3) box coordinates -> world positions, float64."""
-        return points @ np.linalg.inv(self._matrix).T + self._origin
+        return points @ np.linalg.inv(self.matrix).T + self._origin
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values in the array's unit -> scaled ones, float64."""
@@ -85,18 +85,24 @@ class RayField:
 
 
 class NetworkField(RayField):
-    """A NeuralVolume of one brick on a uniform lattice without a mask: straight to its kernel."""
+    """A NeuralVolume of one brick on a uniform lattice without a mask: straight to its kernel.
+
+    Attributes:
+        network: Of the brick.
+        to_normalised: (3, 4) from box to normalised coordinates.
+    """
 
     def __init__(self, volume, field: str | None = None, time: float | None = None):
         super().__init__(volume, field, time)
-        self._network = volume.network(0, self.step)
-        self._kernel = kernel_for(self._network, volume.precision)
+        self.network = volume.network(0, self.step)
+        self._kernel = kernel_for(self.network, volume.precision)
         self._column = _first_column(volume.arrays, self.name)
         ends = self.grid.index_to_normalised(np.array([[0, 0, 0], self.grid.dims]) - np.array([[0, 0, 0], [1, 1, 1]]))
         self._scale = torch.tensor(ends[1] - ends[0], dtype=torch.float32, device=self.device)
         self._offset = torch.tensor(ends[0], dtype=torch.float32, device=self.device)
-        to_world = (self._matrix.T * (ends[1] - ends[0])).T
-        self._slopes = torch.tensor(to_world, dtype=torch.float32, device=self.device)
+        slopes = (ends[1] - ends[0])[:, None] * self.matrix
+        self._slopes = torch.tensor(slopes, dtype=torch.float32, device=self.device)
+        self.to_normalised = np.concatenate([np.diag(ends[1] - ends[0]), ends[:1].T], axis=1)
 
     @staticmethod
     def fits(volume, info: ArrayInfo) -> bool:
@@ -108,12 +114,12 @@ class NetworkField(RayField):
     def values(self, points: torch.Tensor) -> torch.Tensor:
         normalised_points = torch.addcmul(self._offset, points, self._scale).clamp_(-1, 1)
         most = CHUNK if points.device.type == "cpu" else max(len(points), 1)
-        parts = [self._kernel.values(self._network, part)[:, self._column] for part in normalised_points.split(most)]
+        parts = [self._kernel.values(self.network, part)[:, self._column] for part in normalised_points.split(most)]
         return torch.cat(parts) if parts else points.new_zeros(0)
 
     def gradients(self, points: torch.Tensor) -> torch.Tensor:
         normalised_points = torch.addcmul(self._offset, points, self._scale).clamp_(-INNER, INNER)
-        return self._kernel.derivatives(self._network, normalised_points)[1][:, self._column] @ self._slopes
+        return self._kernel.derivatives(self.network, normalised_points)[1][:, self._column] @ self._slopes
 
 
 def open_field(volume, field: str | None = None, time: float | None = None) -> RayField:

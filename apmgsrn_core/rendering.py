@@ -30,6 +30,8 @@ from .render_options import RenderOptions
 from .sample_lengths import base_step, sample_lengths
 from .transfer_function import TransferFunction
 
+EVEN = 0.05  # largest difference of opacities in a cell in which samples may be further apart
+
 OnProgress = Callable[[float], bool | None]
 
 
@@ -94,22 +96,32 @@ class VolumeRenderer:
         yield image.picture(options.background)
 
     def visible_cells(self, function: TransferFunction, options: RenderOptions) -> VisibleCells | None:
-        """The cells that a picture can show; None when nothing is skipped."""
-        if not options.skip:
-            return None
-        key = (function, options.mode, options.iso_values, options.step, options.preintegrated)
+        """The cells that a picture can show, and how dense the samples in them are; None: all, and equally dense."""
+        key = (function, options.mode, options.iso_values, options.step, options.preintegrated, options.skip)
         if self._visible is None or self._visible[0] != key:
-            if options.mode == "isosurface":
-                visible = self.cells.reaching(self.field.scaled(np.array(options.iso_values)))
-            elif options.mode == "composite":
-                visible = self.cells.opaque(function, self.field)
-            else:
-                visible = self.cells.low <= self.cells.high
-            lengths = None
-            if not options.step and options.mode == "composite" and not options.preintegrated:
-                lengths = sample_lengths(self.field, self.cells.counts)
-            self._visible = key, VisibleCells(self.cells, visible, self.field.device, lengths)
+            self._visible = key, self._find_visible(function, options)
         return self._visible[1]
+
+    def _find_visible(self, function: TransferFunction, options: RenderOptions) -> VisibleCells | None:
+        varies = not options.step and options.mode == "composite" and not options.preintegrated
+        if not (options.skip or varies):
+            return None
+        cells, lengths = self.cells, None
+        visible = cells.low <= cells.high
+        if options.mode == "isosurface":
+            visible = cells.reaching(self.field.scaled(np.array(options.iso_values)))
+        elif options.mode == "composite":
+            least, most = cells.opacities(function, self.field)
+            visible = most > 0
+            lengths = self._lengths if varies else None
+            if lengths is not None:
+                lengths = np.where(most - least > EVEN, 1, lengths)
+        return VisibleCells(cells, visible | (not options.skip), self.field.device, lengths)
+
+    @cached_property
+    def _lengths(self) -> np.ndarray | None:
+        """See `sample_lengths`."""
+        return sample_lengths(self.field, self.cells.counts)
 
 
 class _Scene:

@@ -84,26 +84,31 @@ class TransferFunction:
         """Opacities of the unit distance -> those of another length: 1 - (1 - a)^(length / unit distance)."""
         return 1.0 - (1.0 - opacities) ** (length / self.unit_distance)
 
-    def most_opaque(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """(m,) the largest opacity among the values from `low` to `high`, (m,) each."""
+    def opacity_range(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(m,) the smallest and the largest opacity among the values from `low` to `high`, (m,) each."""
         low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-        ends = np.maximum(self.opacities_at(low), self.opacities_at(high))
-        first, last = np.searchsorted(self.points, low, "left"), np.searchsorted(self.points, high, "right")
-        levels = self._peaks
-        count = np.maximum(last - first, 0)
-        level = np.where(count > 0, np.log2(np.maximum(count, 1)).astype(np.int64), 0)
-        start = np.minimum(first, len(self.points) - 1)
-        inner = np.maximum(levels[level, start], levels[level, np.maximum(last - (1 << level), 0)])
-        return np.where(count > 0, np.maximum(ends, inner), ends)
+        ends = self.opacities_at(low), self.opacities_at(high)
+        first, stop = np.searchsorted(self.points, low, "left"), np.searchsorted(self.points, high, "right")
+        between = stop > first
+        level = np.log2(np.maximum(stop - first, 1)).astype(np.int64)
+        start, last = np.minimum(first, len(self.points) - 1), np.maximum(stop - (1 << level), 0)
+        found = []
+        for pool, levels in zip((np.minimum, np.maximum), self._pooled):
+            inner = pool(levels[level, start], levels[level, last])
+            found.append(np.where(between, pool(pool(*ends), inner), pool(*ends)))
+        return found[0], found[1]
 
     @cached_property
-    def _peaks(self) -> np.ndarray:
-        """[level, i]: the largest opacity of the 2^level points from i on."""
-        rows = [self.opacities]
-        while 2 ** len(rows) <= len(self.points):
-            step = 2 ** (len(rows) - 1)
-            rows.append(np.maximum(rows[-1], np.append(rows[-1][step:], np.zeros(step))))
-        return np.stack(rows)
+    def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
+        """[level, i]: the smallest and the largest opacity of the 2^level points from i on, where there are as many."""
+        lists = []
+        for pool in (np.minimum, np.maximum):
+            rows = [self.opacities]
+            while 2 ** len(rows) <= len(self.points):
+                step = 2 ** (len(rows) - 1)
+                rows.append(np.concatenate([pool(rows[-1][:-step], rows[-1][step:]), rows[-1][-step:]]))
+            lists.append(np.stack(rows))
+        return lists[0], lists[1]
 
 
 def _at(values: np.ndarray, points: np.ndarray, numbers: np.ndarray) -> np.ndarray:
