@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import ConfigError
 
-CURVE = 32  # straight parts of a curve between two points
+CURVE = 64  # straight parts of a curve between two points
 STEEP, STRAIGHT = 0.99, 0.01  # sharpness of a step, of a straight line
 
 
@@ -66,12 +66,12 @@ class TransferFunction:
         return cls(points, _at(points, colours[:, 0], colours[:, 1:]), opacities, unit_distance)
 
     def colours_at(self, values: np.ndarray) -> np.ndarray:
-        """(n,) values -> (n, 3) red, green, blue float64; NaN gives 0."""
+        """(...) values -> (..., 3) red, green, blue float64; NaN gives 0."""
         return np.nan_to_num(_at(np.asarray(values, dtype=np.float64), self.points, self.colours))
 
     def opacities_at(self, values: np.ndarray) -> np.ndarray:
-        """(n,) values -> (n,) opacities of the unit distance, float64; NaN gives 0."""
-        return np.nan_to_num(_at(np.asarray(values, dtype=np.float64), self.points, self.opacities[:, None])[:, 0])
+        """(...) values -> (...) opacities of the unit distance, float64; NaN gives 0."""
+        return np.nan_to_num(_at(np.asarray(values, dtype=np.float64), self.points, self.opacities[:, None])[..., 0])
 
     def table(self, size: int, low: float, high: float) -> np.ndarray:
         """(size, 4) float32 red, green, blue, opacity at equally spaced values from `low` to `high`."""
@@ -135,18 +135,18 @@ def _opacity_curve(curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         elif sharpness < STRAIGHT:
             share, height = np.array([middle]), np.array([0.5])
         else:
-            share = np.linspace(0, 1, CURVE + 1)[1:-1]
-            height = _bend(share, middle, sharpness)
+            straight = np.linspace(0, 1, CURVE + 1)[1:-1]
+            share = np.where(straight < 0.5, 2 * straight * middle, middle + (2 * straight - 1) * (1 - middle))
+            height = _bend(straight, sharpness)
         values.append(x + (end - x) * np.append(share, 1.0))
         opacities.append(y + (last - y) * np.append(height, 1.0))
     return np.concatenate(values), np.concatenate(opacities)
 
 
-def _bend(share: np.ndarray, middle: float, sharpness: float) -> np.ndarray:
-    """The share of the rise at a share of the way: VTK's modified Hermite curve."""
-    s = np.where(share < middle, 0.5 * share / middle, 0.5 + 0.5 * (share - middle) / (1 - middle))
+def _bend(straight: np.ndarray, sharpness: float) -> np.ndarray:
+    """VTK's modified Hermite curve from 0 to 1; at 0.5 it is at the midpoint."""
     power = 1 + 10 * sharpness
-    s = np.where(s < 0.5, 0.5 * (2 * s) ** power, 1 - 0.5 * (2 * (1 - s)) ** power)
+    s = np.where(straight < 0.5, 0.5 * (2 * straight) ** power, 1 - 0.5 * (2 * (1 - straight)) ** power)
     tangents = (1 - sharpness) * (2 * s**3 - 3 * s**2 + s)
     return np.clip(3 * s**2 - 2 * s**3 + tangents, 0, 1)
 
