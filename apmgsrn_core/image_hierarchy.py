@@ -29,6 +29,7 @@ class ImageHierarchy:
         self._depth = np.full((height, width), np.nan, np.float32)
         self._samples, self._done, self._stride = 0, 0, COARSEST
         self._rate, self._part_began, self._shown = 0.0, time.perf_counter(), time.perf_counter()
+        self._looked_at = False
 
     def parts(self) -> Iterator[np.ndarray]:
         """(n,) flat numbers of the pixels to render next, until all have been."""
@@ -44,7 +45,14 @@ class ImageHierarchy:
                 part = pixels[first : first + self._rays_of_part()]
                 first += len(part)
                 yield part
+                self._go_on()
             stride //= 2
+
+    def _go_on(self) -> None:
+        """The time that someone has looked at the last picture does not count."""
+        if self._looked_at:
+            self._shown = self._part_began = time.perf_counter()
+            self._looked_at = False
 
     def put(self, pixels: np.ndarray, colours: np.ndarray, depth: np.ndarray, samples: int) -> None:
         """Take in a part: premultiplied colours (n, 4), depths (n,); `samples` so far."""
@@ -65,7 +73,7 @@ class ImageHierarchy:
 
     def picture(self, background) -> Picture:
         """What there is, with straight alpha."""
-        self._shown = self._part_began = time.perf_counter()
+        self._looked_at = True
         alpha = self._colours[..., 3:]
         rgba = np.concatenate([self._colours[..., :3] / np.maximum(alpha, 1e-12), alpha], axis=2)
         picture = Picture(rgba.clip(0, 1), self._depth.copy(), self._samples, self._done / self._depth.size)

@@ -88,6 +88,7 @@ def _display(simple, renderer, array: str, view):
         low, high = map(float, _texts(renderer, "ArrayRange"))
         colours.RescaleTransferFunction(low, high)
         opacities.RescaleTransferFunction(low, high)
+    colours.AutomaticRescaleRangeMode = "Never"  # the window would rescale it to the bytes of the quads' colours
     renderer.LookupTable, renderer.ScalarOpacityFunction = colours, opacities
     display = simple.Show(renderer, view, "GeometryRepresentation")
     display.ColorArrayName, display.LookupTable = ["POINTS", "rgba"], colours

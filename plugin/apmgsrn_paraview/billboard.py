@@ -31,7 +31,7 @@ def fill_billboard(mesh, picture, camera, bounds: tuple) -> int:
         The number of pixels that show something.
     """
     mesh.Initialize()
-    rgba, depth = np.asarray(picture.rgba, dtype=np.float64), np.asarray(picture.depth, dtype=np.float64)
+    rgba, depth = picture.rgba, picture.depth
     seen = (rgba[..., 3] > 0) & np.isfinite(depth)
     rgba, depth = _with_margin(rgba, depth, seen)
     quads, used = _quads(seen)
@@ -44,21 +44,23 @@ def fill_billboard(mesh, picture, camera, bounds: tuple) -> int:
     return int(seen.sum())
 
 
-def _with_margin(rgba: np.ndarray, depth: np.ndarray, seen: np.ndarray) -> tuple:
+def _with_margin(rgba: np.ndarray, depth: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pixels beside those that are seen get the mean colour and depth of these, and no opacity."""
     height, width = seen.shape
-    padded = np.pad(np.concatenate([rgba[..., :3], depth[..., None]], axis=-1), ((1, 1), (1, 1), (0, 0)))
-    there = np.pad(seen, 1)
-    padded[~there] = 0.0
-    total, count = np.zeros((height, width, 4)), np.zeros((height, width))
+    there, near = np.pad(seen, 1), np.zeros(seen.shape, dtype=bool)
     for dy, dx in SHIFTS:
-        window = slice(1 + dy, 1 + dy + height), slice(1 + dx, 1 + dx + width)
-        total += padded[window]
-        count += there[window]
-    margin = ~seen & (count > 0)
+        near |= there[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+    row, column = np.nonzero(near & ~seen)
+    total, count = np.zeros((len(row), 4)), np.zeros(len(row))
+    for dy, dx in SHIFTS:
+        use = np.flatnonzero(there[row + dy + 1, column + dx + 1])
+        at = row[use] + dy, column[use] + dx
+        total[use, :3] += rgba[..., :3][at]
+        total[use, 3] += depth[at]
+        count[use] += 1
+    total /= count[:, None]
     rgba, depth = rgba.copy(), depth.copy()
-    mean = total[margin] / count[margin, None]
-    rgba[margin], depth[margin] = np.column_stack([mean[:, :3], np.zeros(len(mean))]), mean[:, 3]
+    rgba[row, column, :3], rgba[row, column, 3], depth[row, column] = total[:, :3], 0.0, total[:, 3]
     return rgba, depth
 
 

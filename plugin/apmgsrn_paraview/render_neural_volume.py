@@ -77,12 +77,14 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         return [repr(float(value)) for value in self._array().range] if self._volume is not None else []
 
     def GetNeedsUpdate(self) -> bool:
-        """Asked by the window again and again, on the first rank: whether there is a better picture to come."""
+        """Asked by the window again and again, on the first rank: whether there is a better picture to come. It then renders."""
         self._polled = True
+        if not self._march.finished:
+            self.Modified()
         return not self._march.finished
 
     def _follow_requests(self) -> None:
-        """The window marks the proxy modified on the first rank alone; the others do it when a request of the client ends."""
+        """The window asks the first rank alone; the others are modified when a request of the client ends."""
         if vtk_bridge.rank_and_size()[1] < 2:
             return
         from paraview.modules.vtkRemotingCore import vtkProcessModule
