@@ -48,9 +48,10 @@ class RayTable:
 
         Source: Engel, Kraus, Ertl 2001, "High-quality pre-integrated volume rendering", without self-attenuation in a step.
         """
-        thin = (right - left).abs() < 2.0 * (1 + 2 * BEYOND) / SIZE
+        rows = self._place(right) - self._place(left)
+        thin = rows.abs() < 2.0
         one, other = (self._looked_up(self._sums, v) for v in (left, right))
-        mean = (other - one) / torch.where(thin, 1.0, self._place(right) - self._place(left)).to(torch.float64)[:, None]
+        mean = (other - one) / torch.where(thin, 1.0, rows).to(torch.float64)[:, None]
         colour = (mean[:, :3] / mean[:, 3:].abs().clamp(min=1e-12) * mean[:, 3:].sign()).clamp(0, 1).to(torch.float32)
         alpha = (1.0 - torch.exp(-mean[:, 3].clamp(min=0) * self._power)).to(torch.float32)
         plain, same = self.at((left + right) / 2)

@@ -1,0 +1,136 @@
+"""Macrocells: bounds on random values, leaps against a walk from sample to sample, bytes."""
+
+from __future__ import annotations
+
+import zlib
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from volumes import tiny, wave
+
+from apmgsrn_core import Grid, ModelFileError, train_volume
+from apmgsrn_core.macrocells import REACH, Macrocells, VisibleCells, distances
+from apmgsrn_core.ray_field import NetworkField, RayField, open_field
+from apmgsrn_core.transfer_function import TransferFunction
+
+
+@cache
+def trained(association: str = "point", stretched: bool = False):
+    values, grid = wave((9, 8, 7), association=association, spacing=(0.5, 1.0, 2.0), origin=(3, -1, 2))
+    if stretched:
+        grid = Grid.stretched([np.cumsum(np.linspace(1, 3, n)).tolist() for n in grid.dims])
+    return train_volume(values, grid, train=tiny()).volume
+
+
+@pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
+@pytest.mark.parametrize("counts", [(1, 1, 1), (2, 3, 5), (8, 7, 9), None])
+def test_random_values_are_in_the_range_of_their_cell(association, stretched, counts):
+    field = open_field(trained(association, stretched))
+    cells = Macrocells.of_field(field, counts)
+    points = torch.rand(200_000, 3, generator=torch.Generator().manual_seed(3))
+    number = VisibleCells(cells, np.ones(cells.low.shape, bool), "cpu").number_of(points).numpy()
+    place = np.minimum((points.numpy() * cells.counts).astype(int), np.array(cells.counts) - 1)
+    assert (number == np.ravel_multi_index(place.T[::-1], cells.low.shape)).all()
+    values = field.values(points).numpy()
+    assert (values >= cells.low.ravel()[number]).all() and (values <= cells.high.ravel()[number]).all()
+
+
+def test_ranges_are_narrow_where_the_values_are():
+    values = np.zeros((9, 9, 9), np.float32)
+    values[:4] = 1
+    places = [np.linspace(0, 1, 9)] * 3
+    cells = Macrocells.of_lattice(values, places, (2, 2, 4))
+    assert cells.low.shape == (4, 2, 2)
+    assert (cells.low[0] == 1).all() and (cells.high[0] == 1).all()
+    assert (cells.low[3] == 0).all() and (cells.high[3] == 0).all()
+    assert (cells.low[1] <= 0).all() and (cells.high[1] >= 1).all()
+
+
+def test_cells_without_values_are_empty_and_never_seen():
+    values = np.full((7, 8, 9), np.nan, np.float32)
+    values[:, :, 5:] = 0.5
+    cells = Macrocells.of_lattice(values, [np.linspace(0, 1, n) for n in (9, 8, 7)], (8, 2, 2))
+    assert (cells.low[:, :, :4] > cells.high[:, :, :4]).all()
+    assert (cells.low[:, :, 5:] == 0.5).all()
+    function = TransferFunction([0, 1], np.ones((2, 3)), [1, 1])
+    least, most = cells.opacities(function, RayField(trained()))
+    assert (most[:, :, :4] == 0).all() and (most[:, :, 5:] == 1).all() and (least[:, :, 5:] == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 8, 9), (3, 40, 2)])
+def test_distances_are_those_of_a_search(shape):
+    visible = np.random.default_rng(1).uniform(size=shape) < 0.02
+    visible.flat[0] = True
+    cells = np.stack(np.indices(shape), axis=-1).reshape(-1, 3)
+    to_all = np.abs(cells[:, None] - np.argwhere(visible)).max(axis=2).min(axis=1)
+    assert (distances(visible).ravel() == np.minimum(to_all, REACH)).all()
+    assert (distances(np.zeros(shape, bool)) == REACH).all()
+
+
+def test_a_leap_stops_where_a_walk_does():
+    generator = np.random.default_rng(5)
+    visible = generator.uniform(size=(7, 8, 9)) < 0.05
+    cells = VisibleCells(Macrocells(np.zeros(visible.shape), np.ones(visible.shape)), visible, "cpu")
+    start = torch.tensor(generator.uniform(0, 1, (3000, 3)), dtype=torch.float32)
+    along = torch.tensor(generator.normal(size=(3000, 3)) * 0.01, dtype=torch.float32)
+    along[:500, 0], along[500:700, 1:] = 0, 0
+    jump = cells.steps_out(start, along)
+    assert ((jump == 0) == cells.visible[cells.number_of(start)]).all()
+    for k in range(int(jump[jump < 100].max())):  # rays that stay inside for longer have left the box
+        points = start + k * along
+        inside = ((points >= 0) & (points <= 1)).all(dim=1) & (k < jump)
+        assert not cells.visible[cells.number_of(points)][inside].any()
+    far = (jump > 1).float().mean()
+    assert far > 0.5, "leaps of one step only skip nothing"
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (7, 8, 9)])
+def test_bytes_give_ranges_that_hold_the_ranges(counts):
+    generator = np.random.default_rng(2)
+    low = generator.normal(size=counts[::-1]).astype(np.float32)
+    cells = Macrocells(low, low + generator.uniform(0, 2, low.shape).astype(np.float32))
+    if low.size > 1:
+        cells.low[0, 0, 0], cells.high[0, 0, 0] = np.inf, -np.inf
+    data = cells.to_bytes()
+    found = Macrocells.from_bytes(data, "section")
+    level = (cells.high[np.isfinite(cells.high)].max() - cells.low[np.isfinite(cells.low)].min()) / 255 * 1.001 + 1e-6
+    assert found.counts == counts
+    assert (found.low <= cells.low + 1e-6).all() and (found.high >= cells.high - 1e-6).all()
+    there = np.isfinite(cells.low)
+    assert (np.isfinite(found.low) == there).all()
+    assert (cells.low[there] - found.low[there]).max() <= level
+    assert (found.high[there] - cells.high[there]).max() <= level
+
+
+def test_constant_ranges_survive():
+    cells = Macrocells(np.full((2, 2, 2), 0.25, np.float32), np.full((2, 2, 2), 0.25, np.float32))
+    found = Macrocells.from_bytes(cells.to_bytes(), "section")
+    assert (found.low <= 0.25).all() and (found.high >= 0.25).all() and (found.high - found.low <= 1).all()
+
+
+@pytest.mark.parametrize(
+    "damage, named",
+    [
+        (lambda d: d[:10], "at least 20"), (lambda d: b"\0" * 4 + d[4:], "counts"), (lambda d: d[:20] + b"x" * 9, "damaged"),
+        (lambda d: d[:-9], "bytes"), (lambda d: d[:20] + zlib.compress(b"0" * 99), "expected 1008"),
+        (lambda d: d[:12] + np.array([np.nan, 1], "<f4").tobytes() + d[20:], "range"),
+    ],
+)  # fmt: skip
+def test_damaged_bytes_are_named(damage, named):
+    data = Macrocells(np.zeros((7, 8, 9), np.float32), np.random.default_rng(0).uniform(0, 1, (7, 8, 9)).astype("f4")).to_bytes()
+    with pytest.raises(ModelFileError, match=named) as error:
+        Macrocells.from_bytes(damage(data), "section of brick 3")
+    assert "section of brick 3" in str(error.value)
+
+
+def test_the_field_of_a_network_is_that_of_the_volume():
+    volume = trained()
+    network, twin = open_field(volume), RayField(volume)
+    assert isinstance(network, NetworkField)
+    points = torch.rand(5000, 3, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(network.values(points), twin.values(points), atol=1e-5)
+    slopes, others = network.gradients(points), twin.gradients(points)
+    cosine = torch.nn.functional.cosine_similarity(slopes, others, dim=1)
+    assert (cosine[others.norm(dim=1) > 1e-3 * others.norm(dim=1).max()] > 0.999).float().mean() > 0.999
