@@ -78,7 +78,7 @@ class ForeignVolume(SampledVolume):
         return self._kernel.method
 
     @property
-    def network(self) -> Callable:
+    def function(self) -> Callable:
         """The network, on its device."""
         return self._only_step.sampler.network(0)
 

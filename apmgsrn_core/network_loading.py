@@ -71,8 +71,10 @@ def _torchscript(source: NetworkSource, device: torch.device) -> nn.Module:
 
 
 def _export(source: NetworkSource, device: torch.device) -> nn.Module:
-    network = torch.export.load(str(source.file)).module()
-    return network.to(device)  # evaluation mode is part of the program
+    from torch.export.passes import move_to_device_pass
+
+    program = torch.export.load(str(source.file))
+    return move_to_device_pass(program, str(device)).module()  # evaluation mode is part of the program
 
 
 def _class(source: NetworkSource, device: torch.device) -> nn.Module:

@@ -254,13 +254,39 @@ def test_a_registered_module_stays_where_it_is():
     network = Wave().train()
     path = register_network("module", network, {k: foreign.description({})[k] for k in ("grid", "arrays")})
     volume = open_volume(path, "cpu")
-    assert volume.network is network and network.training
+    assert volume.function is network and network.training
     before = volume.sample_points(foreign.inside(5))
     with torch.no_grad():
         network.weights.mul_(2)
     assert not np.allclose(before, volume.sample_points(foreign.inside(5)))  # it is evaluated as it is now
     with pytest.raises(DeviceError):
         open_volume(path, "cuda:99")
+
+
+def test_a_foreign_network_is_rendered_as_it_is_sampled(tmp_path):
+    from apmgsrn_core.camera import Camera
+    from apmgsrn_core.render_options import RenderOptions
+    from apmgsrn_core.rendering import VolumeRenderer
+    from apmgsrn_core.transfer_function import TransferFunction
+
+    volume = open_volume(saved(tmp_path, "torchscript"), "cpu", trust=True)
+    camera = Camera.looking_at(GRID.bounds, 30, 20, (25, 19))
+    colours = [-10.0, 0, 0, 1, 15.0, 0, 1, 0, 30.0, 1, 0, 0]
+    function = TransferFunction.from_points(colours, [15.0, 0.0, 0.5, 0.0, 30.0, 1.0, 0.5, 0.0], 1.0)
+    renderer = VolumeRenderer(volume)
+    picture = renderer.render(camera, function, RenderOptions())
+    whole = renderer.render(camera, function, RenderOptions(skip=False, opacity_limit=1.0))
+    assert abs(picture.rgba - whole.rgba).max() < 0.02 and picture.samples < whole.samples
+    assert 0.2 < picture.rgba[..., 3].max() <= 1 and (picture.rgba[..., 3] == 0).any()
+    surface = renderer.render(camera, function, RenderOptions(mode="isosurface", iso_values=(20.0,), shading=True))
+    rows, columns = np.nonzero(np.isfinite(surface.depth))
+    assert len(rows) > 10
+    origins, directions = camera.rays(rows * 25 + columns)
+    forward = np.array(camera.focal_point) - np.array(camera.position)
+    along = surface.depth[rows, columns] / (directions @ (forward / np.linalg.norm(forward)))
+    found = volume.sample_points(origins + along[:, None] * directions)
+    inner = np.isfinite(found)
+    assert inner.mean() > 0.8 and np.median(abs(found[inner] - 20)) < 0.05
 
 
 # -- ONNX ------------------------------------------------------------------------------------------

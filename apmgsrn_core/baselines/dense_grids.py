@@ -1,8 +1,8 @@
 """A small network over dense grids of features, of several resolutions.
 
 Source: Mueller, Evans, Schied and Keller 2022, Instant Neural Graphics Primitives with a Multiresolution Hash Encoding, ACM
-TOG 41(4), figure 2 (c): "multi resolution, dense": 8 grids of 16^3 to 173^3 with 2 features each; as hierarchies of features
-on regular nodes were before (Takikawa et al. 2021, Neural Geometric Level of Detail, CVPR).
+TOG 41(4), figure 2 (d), the dense grid of many resolutions: 8 of 16^3 to 173^3 nodes with 2 features each; hierarchies of
+features on regular nodes came before (Takikawa et al. 2021, Neural Geometric Level of Detail, CVPR).
 """
 
 from __future__ import annotations

@@ -135,6 +135,18 @@ def test_the_adaptive_output_takes_a_foreign_network(baselines):
     assert 8 < output(source).GetNumberOfCells() < 600
 
 
+def test_a_foreign_network_is_rendered_where_it_is_trusted(baselines, vtk_errors):
+    source = simple.NeuralVolume(FileName=str(baselines["hash_grid"]), ITrustThisFile=1, Device="cpu")
+    source.UpdatePipeline()
+    picture = simple.RenderNeuralVolume(Input=source, Device="cpu")
+    picture.UpdatePipeline()
+    assert "I Trust This File" in vtk_errors.take()[0] and output(picture).GetNumberOfCells() == 0
+    picture.ITrustThisFile = 1
+    picture.CameraPosition, picture.CameraFocalPoint = [4.0, 3.5, 30.0], [4.0, 3.5, 3.0]
+    picture.UpdatePipeline()
+    assert info(picture, "LastError") == "" and output(picture).GetNumberOfCells() > 100
+
+
 def test_a_state_keeps_the_trust(baselines, tmp_path):
     source = simple.NeuralVolume(registrationName="net", FileName=str(baselines["fvsrn"]), ITrustThisFile=1, Device="cpu")
     source.UpdatePipeline()
