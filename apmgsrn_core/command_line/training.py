@@ -1,0 +1,170 @@
+"""train: trains a model on volumes in files, several of them as time steps or as arrays.
+
+While it is trained, finished bricks and checkpoints lie in MODEL.training; the same command started again goes on from
+there, and a series from its last step."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from os.path import commonprefix
+from pathlib import Path
+
+import numpy as np
+
+from ..array_spec import ArraySpec
+from ..errors import ConfigError, DataError
+from ..grid import Grid
+from ..model_config import PRESETS, LatticeConfig, ModelConfig
+from ..train_config import TrainConfig
+from ..value_transform import CHOICES
+from .arguments import add_config_arguments, add_quiet_argument, checked_output, given_fields, readable_number
+from .volume_files import Volume, add_volume_arguments, array_name, read_volume
+
+NOT_OPTIONS = ("output_components", "lattices")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Inputs, what to train, and every field of both configurations."""
+    parser.add_argument("data", nargs="+", metavar="FILE", help=".npy, .raw, .vti or .nrrd; of several: see --files-are")
+    parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="the model file, *.apmgsrn")
+    parser.add_argument("--files-are", choices=("steps", "arrays"), default="steps",
+                        help="several files: time steps of a series, or arrays on one lattice (default: steps)")  # fmt: skip
+    parser.add_argument("--times", nargs="+", type=float, metavar="T", help="of the steps (default of several: 0 1 2 ...)")
+    parser.add_argument("--append", metavar="MODEL", help="add the steps to those of this model, which may be the output")
+    parser.add_argument("--initial", metavar="MODEL", help="start from a model of the same bricks and networks")
+    parser.add_argument("--unit", default="", help="of the values, stored")
+    parser.add_argument("--transform", choices=CHOICES, default="auto", help="of the values before training (default: auto)")
+    parser.add_argument("--preset", help=f"of the network: {', '.join(PRESETS)} (default: small)")
+    parser.add_argument("--bricks", nargs=3, type=int, default=(0, 0, 0), metavar=("NX", "NY", "NZ"),
+                        help="along x, y, z; 0: automatic (default: 0 0 0)")  # fmt: skip
+    parser.add_argument("--parameters", type=int, default=0, help="trained numbers of all bricks together; 0: as the preset")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--checkpoint-interval", type=float, default=60.0, metavar="SECONDS", help="0: none (default: 60)")
+    add_quiet_argument(parser)
+    add_volume_arguments(parser)
+    add_config_arguments(parser, "the network, instead of what the preset has", ModelConfig, NOT_OPTIONS)
+    parser.add_argument("--lattice", nargs=4, type=int, action="append", metavar=("NX", "NY", "NZ", "FEATURES"),
+                        help="a global lattice beside the placed grids; may be repeated")  # fmt: skip
+    add_config_arguments(parser, "the training", TrainConfig)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train and say what has come out."""
+    from ..trainer import train_volume
+
+    checked_output(options.output, ".apmgsrn")
+    settings = {
+        "model": _model(options), "train": TrainConfig(**given_fields(options, TrainConfig)), "initial": options.initial,
+        "bricks": tuple(options.bricks), "parameters": options.parameters, "device": options.device,
+        "path": options.output, "checkpoint_interval": options.checkpoint_interval,
+        "on_progress": (lambda state: True) if options.quiet else None,
+        "on_warning": lambda line: print(f"apmgsrn train: warning: {line}", file=sys.stderr),
+    }  # fmt: skip
+    series = options.append is not None or len(options.data) > 1 and options.files_are == "steps"
+    base = options.append
+    for time, volume in _steps(options):
+        specs = _specs(volume, options)
+        result = train_volume(
+            _values(volume), volume.grid, arrays=specs, time=time, series=series, append=base, **settings
+        )  # fmt: skip
+        if series:  # of steps that were in the file already, the model up to this one
+            base = options.output if result.model is None else result.model
+        _show(result, volume, specs, time)
+
+
+def _model(options: argparse.Namespace) -> ModelConfig | None:
+    """The network; None where nothing was chosen, so that a series has its own."""
+    chosen = given_fields(options, ModelConfig)
+    if options.lattice:
+        chosen["lattices"] = tuple(LatticeConfig(tuple(found[:3]), found[3]) for found in options.lattice)
+    if not chosen and options.preset is None:
+        return None
+    return replace(ModelConfig.preset(options.preset or "small"), **chosen)
+
+
+def _steps(options: argparse.Namespace) -> Iterator[tuple[float | None, Volume]]:
+    """(time, volume) one after the other; a file is read when its step is trained."""
+    files, times = options.data, options.times
+    if options.files_are == "arrays":
+        if times and len(times) > 1:
+            raise ConfigError(f"--times: expected one for the arrays of one step, found {len(times)}")
+        yield times[0] if times else None, _joined(files, options)
+        return
+    if times is not None and len(times) != len(files):
+        raise ConfigError(f"--times: expected {len(files)} for as many files, found {len(times)}")
+    if times is None and options.append is not None:
+        raise ConfigError(f"--times: expected {len(files)} for the steps that are appended, found none")
+    numbers = times or (range(len(files)) if len(files) > 1 else [None])
+    for number, path in zip(numbers, files):
+        volume = read_volume(path, options)
+        if not options.array and len(files) > 1 and Path(path).suffix.lower() != ".vti":
+            volume = replace(volume, arrays=dict.fromkeys([_common_name(files)], *volume.arrays.values()))
+        yield number, volume
+
+
+def _common_name(files: list[str]) -> str:
+    """What the names of the files of a series begin with: they have one array."""
+    common = commonprefix([array_name(Path(file)) for file in files]).rstrip("_-.0123456789 ")
+    return common or "values"
+
+
+def _joined(files: list[str], options: argparse.Namespace) -> Volume:
+    """The arrays of several files on one lattice."""
+    volumes = [read_volume(path, options) for path in files]
+    arrays: dict[str, np.ndarray] = {}
+    for path, volume in zip(files, volumes):
+        if volume.grid != volumes[0].grid:
+            raise DataError(f"{path}: expected the lattice of {files[0]}, {_lattice(volumes[0].grid)}, found {_lattice(volume.grid)}")
+        twice = arrays.keys() & volume.arrays.keys()
+        if twice:
+            raise DataError(f"{path}: expected another array than in the files before it, found {sorted(twice)[0]!r} again")
+        arrays.update(volume.arrays)
+    return replace(volumes[0], arrays=arrays)
+
+
+def _lattice(grid: Grid) -> str:
+    return f"{' x '.join(map(str, grid.dims))} {grid.association}s from {grid.origin} with spacing {grid.spacing}"
+
+
+def _specs(volume: Volume, options: argparse.Namespace) -> tuple[ArraySpec, ...]:
+    """What the arrays are."""
+    return tuple(
+        ArraySpec(
+            name, values.shape[3] if values.ndim == 4 else 1, values.dtype.newbyteorder("=").name,
+            volume.grid.association, options.unit, options.transform,
+        )
+        for name, values in volume.arrays.items()
+    )  # fmt: skip
+
+
+def _values(volume: Volume) -> np.ndarray:
+    """The components of all arrays one after the other; of one array as it is in its file."""
+    arrays = list(volume.arrays.values())
+    if len(arrays) == 1:
+        native = arrays[0].dtype.newbyteorder("=")
+        return arrays[0] if arrays[0].dtype == native else arrays[0].astype(native)
+    return np.concatenate([v if v.ndim == 4 else v[..., None] for v in arrays], axis=3)
+
+
+def _show(result, volume: Volume, specs: tuple[ArraySpec, ...], time: float | None) -> None:
+    """A line for each thing that one wants to know of a training."""
+    from ..model_file import read_header
+
+    header = read_header(result.path)
+    size = volume.grid.region.count * sum(s.components * np.dtype(s.dtype).itemsize for s in specs)
+    stored = header.byte_count / max(len(header.times), 1)
+    lines = {
+        "time": None if time is None else readable_number(time),
+        "psnr_db": f"{result.psnr:.2f}" if math.isfinite(result.psnr) else str(result.psnr),
+        **({f"psnr_db of {name}": f"{psnr:.2f}" for name, psnr in result.array_psnr.items()} if len(specs) > 1 else {}),
+        "stopped": result.stop_reason, "seconds": f"{result.seconds:.1f}", "model_bytes": str(header.byte_count),
+        "ratio": f"{size / stored:.1f}", "model": str(result.path),
+    }  # fmt: skip
+    for name, text in lines.items():
+        if text is not None:
+            print(f"{name}: {text}")
+    sys.stdout.flush()
