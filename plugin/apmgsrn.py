@@ -81,20 +81,21 @@ def _texts(renderer, name: str) -> list[str]:
     return [found.GetElement(number) for number in range(found.GetNumberOfElements())]
 
 
-def _display(simple, renderer, array: str, view):
-    """Show the filter's quads as they are, with the array's own transfer functions behind them."""
+def _display(simple, renderer, array: str, view) -> None:
+    """Show the filter's quads as they are, with the array's own transfer functions, grown to the array's range, behind them."""
     colours, opacities = simple.GetColorTransferFunction(array), simple.GetOpacityTransferFunction(array)
-    if not colours.ScalarRangeInitialized:
-        low, high = map(float, _texts(renderer, "ArrayRange"))
-        colours.RescaleTransferFunction(low, high)
-        opacities.RescaleTransferFunction(low, high)
+    low, high = map(float, _texts(renderer, "ArrayRange"))
+    if colours.ScalarRangeInitialized:
+        low, high = min(low, colours.RGBPoints[0]), max(high, colours.RGBPoints[-4])
+    colours.RescaleTransferFunction(low, high)
+    opacities.RescaleTransferFunction(low, high)
     colours.AutomaticRescaleRangeMode = "Never"  # the window would rescale it to the bytes of the quads' colours
     renderer.LookupTable, renderer.ScalarOpacityFunction = colours, opacities
     display = simple.Show(renderer, view, "GeometryRepresentation")
-    display.ColorArrayName, display.LookupTable = ["POINTS", "rgba"], colours
     for name, value in PLAIN.items():
         setattr(display, name, value)
-    return display
+    display.ColorArrayName = ["POINTS", "rgba"]
+    display.LookupTable = colours  # last: with it, setting MapScalars would rescale it
 
 
 def link(view, renderer) -> None:

@@ -52,7 +52,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
     SetOpacityLimit = setting("opacity_limit", 0.999)
     SetSkip = setting("skip", True)
     SetRefinement = setting("refinement", "auto", ("auto", "at once", "in passes"))
-    SetPassTime = setting("pass_time", 0.1)
+    SetPassTime = setting("pass_time", 0.3)
     SetDevice = setting("device", "auto")
     SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
 
