@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from apmgsrn_core import ArraySpec, Grid, NeuralVolume, TrainConfig, psnr, read_header, ssim, train_volume
+from apmgsrn_core import ArraySpec, Grid, NeuralVolume, TrainConfig, psnr, read_header, save_network, ssim, train_volume
 from apmgsrn_core.camera import Camera
 from apmgsrn_core.command_line import main
 from apmgsrn_core.command_line.image_data_file import read_image_data
@@ -20,6 +20,8 @@ from apmgsrn_core.command_line.volume_files import write_volume
 from apmgsrn_core.render_options import RenderOptions
 from apmgsrn_core.rendering import VolumeRenderer
 from apmgsrn_core.transfer_function import TransferFunction
+from foreign_networks import ARRAYS, Wave, wave_at
+from foreign_networks import GRID as GRID_OF_WAVE
 from reference_folders import ReferencePart, lattice
 from volumes import wave
 
@@ -252,6 +254,18 @@ def test_compare_goes_by_places_and_names(model, tmp_path, inside):
     (row,) = json.loads(inside("compare", path, vti(tmp_path / "h.vti", part, half), "--json", "--array", "t", "--device", "cpu"))
     found = NeuralVolume.open(path, "cpu").sample_region(field="t")[:, :, :5]
     assert row["psnr"] == pytest.approx(psnr(part["t"], found))
+
+
+def test_a_foreign_network_is_a_model_when_it_is_trusted(tmp_path, inside, capsys):
+    path = save_network(tmp_path / "wave.network.json", Wave(), GRID_OF_WAVE, ARRAYS, "torchscript")
+    assert "9 x 8 x 7 on points" in inside("info", path)
+    assert json.loads(inside("info", path, "--json"))["arrays"][0]["name"] == "wave"
+    assert main(["export", str(path), "-o", str(tmp_path / "e.npy")]) == 2
+    assert "trust" in capsys.readouterr().err and not (tmp_path / "e.npy").exists()
+    inside("export", path, "-o", tmp_path / "e.npy", "--trust", "--device", "cpu")
+    z, y, x = np.meshgrid(*map(np.arange, (7, 8, 9)), indexing="ij")
+    expected = 10 + 20 * wave_at(GRID_OF_WAVE.index_to_world(np.stack([x, y, z], -1).reshape(-1, 3)))
+    np.testing.assert_allclose(np.load(tmp_path / "e.npy").ravel(), expected[:, 0], rtol=1e-5)
 
 
 # -- render and convert ----------------------------------------------------------------------------

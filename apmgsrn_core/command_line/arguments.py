@@ -65,7 +65,8 @@ def add_model_arguments(
     group = parser.add_argument_group("the model")
     if array:
         group.add_argument("--array", metavar="NAME", help=array)
-    group.add_argument("--time", type=float, metavar="T", help="the time step: the last one that is not later (default: the first)")
+    group.add_argument("--time", type=float, metavar="T",
+                       help="the time step: the last one that is not later (default: the first)")  # fmt: skip
     if between:
         group.add_argument("--between", action="store_true", help="interpolate between two time steps")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -105,8 +106,9 @@ class progress:
 
         hidden = True if self._quiet else None  # None: unless on a terminal
         self._bar = tqdm(
-            total=1.0, desc=self._what, disable=hidden, file=sys.stderr, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-        )
+            total=1.0, desc=self._what, disable=hidden, file=sys.stderr,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+        )  # fmt: skip
         return self._show
 
     def __exit__(self, *_) -> None:

@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="the model file, *.apmgsrn")
     parser.add_argument("--array", default="", metavar="NAME", help="what the array is called (default: as the data file)")
     parser.add_argument("--storage", choices=tuple(STORAGE_BYTES), default="float32", help="of the weights (default: float32)")
-    parser.add_argument("--spacing", nargs=3, type=float, default=(1, 1, 1), metavar=("X", "Y", "Z"), help="of the data (default: 1 1 1)")
-    parser.add_argument("--origin", nargs=3, type=float, default=(0, 0, 0), metavar=("X", "Y", "Z"), help="of the data (default: 0 0 0)")
+    for name, default in (("--spacing", (1, 1, 1)), ("--origin", (0, 0, 0))):
+        parser.add_argument(name, nargs=3, type=float, default=default, metavar=("X", "Y", "Z"),
+                            help=f"of the data, which the folder does not tell (default: {' '.join(map(str, default))})")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ NAMES = {
 }  # fmt: skip
 TYPES = {name: code for code, names in NAMES.items() for name in names.split("|")}
 ENCODINGS = ("raw", "gzip", "gz")
-NO_SPACE = ("none", "???", "list", "vector", "point", "color", "RGB-color", "3-vector", "scalar")  # kinds of an axis of components
+NO_SPACE = ("none", "???", "list", "vector", "point", "color", "RGB-color", "3-vector", "scalar")  # kinds of components
 
 
 def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:

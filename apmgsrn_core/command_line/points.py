@@ -15,7 +15,7 @@ from .arguments import add_model_arguments, add_quiet_argument, array_of, checke
 from .volume_files import array_bytes, reading
 
 BLOCK = 1 << 18  # points at a time
-HEADS = (("x", "y", "z"), ("points:0", "points:1", "points:2"), ("points_0", "points_1", "points_2"))  # the others: ParaView's
+HEADS = (("x", "y", "z"), ("points:0", "points:1", "points:2"), ("points_0", "points_1", "points_2"))  # plain, ParaView's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

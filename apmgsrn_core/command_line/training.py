@@ -118,7 +118,8 @@ def _joined(files: list[str], options: argparse.Namespace) -> Volume:
     arrays: dict[str, np.ndarray] = {}
     for path, volume in zip(files, volumes):
         if volume.grid != volumes[0].grid:
-            raise DataError(f"{path}: expected the lattice of {files[0]}, {_lattice(volumes[0].grid)}, found {_lattice(volume.grid)}")
+            expected = _lattice(volumes[0].grid)
+            raise DataError(f"{path}: expected the lattice of {files[0]}, {expected}, found {_lattice(volume.grid)}")
         twice = arrays.keys() & volume.arrays.keys()
         if twice:
             raise DataError(f"{path}: expected another array than in the files before it, found {sorted(twice)[0]!r} again")
