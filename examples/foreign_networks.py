@@ -45,7 +45,7 @@ def main() -> None:
     figures, shown = {}, [("original", original)]
     for name, path in paths.items():
         network = NeuralVolume(registrationName=name, FileName=str(path))
-        network.ITrustThisFile = NETWORKS.get(name, ["class"])[0] in ("torchscript", "export")  # written by this script
+        network.TrustFile = NETWORKS.get(name, ["class"])[0] in ("torchscript", "export")  # written by this script
         network.UpdatePipeline()
         if error := information(network, "LastError"):
             sys.exit(f"{name}: {error}")
@@ -101,7 +101,7 @@ def volume_of(source):
 
 def compare(original, network) -> float:
     """PSNR in dB, by Compare Neural Volume; it is told which network by its input Model."""
-    comparison = CompareNeuralVolume(Input=original, Model=network, ITrustThisFile=network.ITrustThisFile)
+    comparison = CompareNeuralVolume(Input=original, Model=network, TrustFile=network.TrustFile)
     comparison.ComputeSSIM = 0
     figures = servermanager.Fetch(comparison, idx=1)
     if error := information(comparison, "LastError"):

@@ -62,7 +62,8 @@ def test_each_point_stands_for_itself_and_has_its_gradient(name):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(1))
-    points = (torch.rand(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1.9 - 0.95).requires_grad_(True)
+    points = torch.rand(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1.9 - 0.95
+    points.requires_grad_(True)
     values = network(points)
     assert torch.allclose(values[7:9], network(points[7:9]))
     slopes = torch.autograd.grad(values.sum(), points)[0]

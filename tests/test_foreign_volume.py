@@ -52,7 +52,7 @@ def check_wave(volume, accuracy=1e-5):
 @pytest.mark.parametrize("kind", RUNS_CODE)
 def test_files_that_run_code_are_opened_with_trust_only(tmp_path, kind):
     path = saved(tmp_path, kind)
-    with pytest.raises(TrustError, match="trust=True.*I Trust This File") as raised:
+    with pytest.raises(TrustError, match="trust=True.*TrustFile") as raised:
         open_volume(path, "cpu")
     assert str(path) in str(raised.value)
     volume = open_volume(path, "cpu", trust=True)

@@ -57,7 +57,8 @@ def changed(path, value):
     ("path", "value", "named"),
     [
         (["format"], "other", "format"), (["version"], 2, "version"), (["colour"], 1, "colour"),
-        (["grid"], None, "'grid' is missing"), (["grid", "dims"], [0, 8, 9], "bounds|dims"), (["grid", "bounds"], [0, 1], "bounds"),
+        (["grid"], None, "'grid' is missing"), (["grid", "dims"], [0, 8, 9], "bounds|dims"),
+        (["grid", "bounds"], [0, 1], "bounds"),
         (["grid", "bounds"], [1, 0, 0, 1, 0, 1], "bounds"), (["grid", "size"], 3, "size"),
         (["arrays"], [], "arrays"), (["arrays"], [{"name": "a", "range": [0, 1]}] * 2, "differ"),
         (["arrays", 0, "range"], None, "range"), (["arrays", 0, "range"], [3, 1], "range"),

@@ -138,10 +138,12 @@ def _resolved(config: TrainConfig, network: nn.Module, grid: Grid) -> TrainConfi
     """With all automatic values filled in, the rate by the network's own."""
     other = [f.name for f in fields(config) if f.name not in USED and getattr(config, f.name) != f.default]
     if other:
-        raise ConfigError(f"{other[0]}: expected its default, for it is about adaptive grids, found {getattr(config, other[0])!r}")
+        found = getattr(config, other[0])
+        raise ConfigError(f"{other[0]}: expected its default, for it is about adaptive grids, found {found!r}")
     own = getattr(network, "learning_rate", 0.0)
     if not config.learning_rate and not own:
-        raise ConfigError(f"learning_rate: expected a positive number for {type(network).__name__}, which has none of its own")
+        name = type(network).__name__
+        raise ConfigError(f"learning_rate: expected a positive number for {name}, which has none of its own")
     return replace(config, learning_rate=config.learning_rate or own).resolved(grid)
 
 
@@ -150,4 +152,4 @@ def _check_outputs(network: nn.Module, data: FieldData) -> None:
     with torch.no_grad():
         found = tuple(network(torch.zeros(2, 3, device=device)).shape)
     if found != (2, data.components):
-        raise DataError(f"network: expected outputs of shape (n, {data.components}), as the values have, found (n, {found[-1]})")
+        raise DataError(f"network: expected outputs (n, {data.components}), as the values have, found (n, {found[-1]})")

@@ -44,7 +44,7 @@ def trusted(name):
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_each_baseline_is_sampled_compared_and_differentiated(baselines, name):
-    source = simple.NeuralVolume(FileName=str(baselines[name]), ITrustThisFile=trusted(name), Device="cpu")
+    source = simple.NeuralVolume(FileName=str(baselines[name]), TrustFile=trusted(name), Device="cpu")
     source.Scale, source.ComputeGradient = 2, 1
     source.UpdatePipeline()
     image = output(source)
@@ -53,7 +53,7 @@ def test_each_baseline_is_sampled_compared_and_differentiated(baselines, name):
     assert f"foreign network ({KINDS[name]}), derivatives by autograd" in info(source, "ModelInformation")
 
     data = make_image(smooth_values(DIMS))
-    filters = dict(Input=data, FileName=str(baselines[name]), ITrustThisFile=trusted(name), Device="cpu")
+    filters = dict(Input=data, FileName=str(baselines[name]), TrustFile=trusted(name), Device="cpu")
     sampled = simple.SampleNeuralVolume(**filters)
     sampled.UpdatePipeline()
     own = values_of(output(sampled), "f_reconstruction").reshape(DIMS[::-1])
@@ -68,7 +68,7 @@ def test_what_runs_code_is_refused_until_it_is_trusted(baselines, name, vtk_erro
     source = simple.NeuralVolume(FileName=str(baselines[name]), Device="cpu")
     source.UpdatePipeline()
     (message,) = vtk_errors.take()
-    assert "I Trust This File" in message and str(baselines[name]) in message
+    assert "TrustFile" in message and str(baselines[name]) in message
     assert output(source).GetPointData().GetNumberOfArrays() == 0
     sampled = simple.SampleNeuralVolume(Input=make_image(smooth_values(DIMS)), FileName=str(baselines[name]))
     sampled.UpdatePipeline()
@@ -76,12 +76,12 @@ def test_what_runs_code_is_refused_until_it_is_trusted(baselines, name, vtk_erro
     compared.UpdatePipeline()
     assert len(vtk_errors.take()) == 2
     for proxy in (source, sampled, compared):
-        assert "I Trust This File" in info(proxy, "LastError")
-        proxy.ITrustThisFile = 1
+        assert "TrustFile" in info(proxy, "LastError")
+        proxy.TrustFile = 1
         proxy.UpdatePipeline()
         assert info(proxy, "LastError") == ""
     assert output(source).GetPointData().GetNumberOfArrays() == 1
-    source.ITrustThisFile = 0
+    source.TrustFile = 0
     source.UpdatePipeline()
     assert len(vtk_errors.take()) == 1, "trust that was taken back counts"
 
@@ -93,7 +93,7 @@ def test_a_class_of_the_users_own(tmp_path):
     )
     source = simple.OpenDataFile(str(path))
     assert source.GetXMLName() == "NeuralVolumeReader"
-    source.ITrustThisFile = 1
+    source.TrustFile = 1
     source.UpdatePipeline()
     image = output(source)
     points = np.array([image.GetPoint(i) for i in range(image.GetNumberOfPoints())])
@@ -136,19 +136,19 @@ def test_the_adaptive_output_takes_a_foreign_network(baselines):
 
 
 def test_a_foreign_network_is_rendered_where_it_is_trusted(baselines, vtk_errors):
-    source = simple.NeuralVolume(FileName=str(baselines["hash_grid"]), ITrustThisFile=1, Device="cpu")
+    source = simple.NeuralVolume(FileName=str(baselines["hash_grid"]), TrustFile=1, Device="cpu")
     source.UpdatePipeline()
     picture = simple.RenderNeuralVolume(Input=source, Device="cpu")
     picture.UpdatePipeline()
-    assert "I Trust This File" in vtk_errors.take()[0] and output(picture).GetNumberOfCells() == 0
-    picture.ITrustThisFile = 1
+    assert "TrustFile" in vtk_errors.take()[0] and output(picture).GetNumberOfCells() == 0
+    picture.TrustFile = 1
     picture.CameraPosition, picture.CameraFocalPoint = [4.0, 3.5, 30.0], [4.0, 3.5, 3.0]
     picture.UpdatePipeline()
     assert info(picture, "LastError") == "" and output(picture).GetNumberOfCells() > 100
 
 
 def test_a_state_keeps_the_trust(baselines, tmp_path):
-    source = simple.NeuralVolume(registrationName="net", FileName=str(baselines["fvsrn"]), ITrustThisFile=1, Device="cpu")
+    source = simple.NeuralVolume(registrationName="net", FileName=str(baselines["fvsrn"]), TrustFile=1, Device="cpu")
     source.UpdatePipeline()
     expected = values_of(output(source)).copy()
     simple.SaveState(str(tmp_path / "state.pvsm"))
