@@ -108,11 +108,19 @@ def link(view, renderer) -> None:
     from paraview import servermanager
 
     manager = servermanager.ProxyManager().SMProxyManager
-    prefix = f"{LINK}.{renderer.GetGlobalIDAsString()}"
-    for name in CAMERA:
-        manager.UnRegisterLink(f"{prefix}.{name}")
+    names = {name: f"{LINK}.{renderer.GetGlobalIDAsString()}.{name}" for name in CAMERA}
+
+    def unlink(*_) -> None:
+        """Once one of the two is deleted: saving a state with a link to nothing ends the whole program (5.11)."""
+        for registered in names.values():
+            manager.UnRegisterLink(registered)
+
+    unlink()
+    for name, registered in names.items():
         setattr(renderer, name, getattr(view, name))
         found = servermanager.vtkSMPropertyLink()
         found.AddLinkedProperty(view.SMProxy, name, SOURCE)
         found.AddLinkedProperty(renderer.SMProxy, name, TARGET)
-        manager.RegisterLink(f"{prefix}.{name}", found)
+        manager.RegisterLink(registered, found)
+    for proxy in (view, renderer):
+        proxy.SMProxy.AddObserver("DeleteEvent", unlink)
