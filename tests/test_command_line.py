@@ -4,9 +4,11 @@ import csv
 import gzip
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -62,8 +64,8 @@ def model(tmp_path_factory):
     values, grid = wave((9, 8, 7), components=4, **GRID)
     arrays = [ArraySpec("t", unit="K"), ArraySpec("v", 3)]
     settings = {"arrays": arrays, "train": TrainConfig(iterations=60, batch_size=512), "device": "cpu", "path": path}
-    for time in (1.0, 2.5):
-        train_volume(values * time, grid, time=time, series=True, append=path if time > 1 else None, bricks=(2, 1, 1),
+    for moment in (1.0, 2.5):
+        train_volume(values * moment, grid, time=moment, series=True, append=path if moment > 1 else None, bricks=(2, 1, 1),
                      on_progress=lambda state: True, **settings)  # fmt: skip
     return path, values, grid
 
@@ -148,6 +150,27 @@ def test_files_are_steps_or_arrays(tmp_path):
     assert [a.name for a in read_header(tmp_path / "a.apmgsrn").arrays] == ["u_0", "u_1", "u_2"]
     message = run("train", files[0], "-o", tmp_path / "b.apmgsrn", "--append", model, *TINY, status=2)
     assert "--times: expected 1 for the steps that are appended, found none" in message
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on(tmp_path):
+    np.save(tmp_path / "f.npy", wave((33, 32, 31))[0])
+    words = ["--iterations", 1500, "--batch-size", 1000, "--device", "cpu", "--quiet", "--checkpoint-interval", 0.2]
+    command = ["train", tmp_path / "f.npy", "-o", tmp_path / "m.apmgsrn", *words]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apmgsrn_core", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not any((tmp_path / "m.apmgsrn.training").glob("*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert (process.returncode, message.strip().splitlines()[-1]) == (130, "apmgsrn train: interrupted")
+    assert any((tmp_path / "m.apmgsrn.training").glob("*")) and not (tmp_path / "m.apmgsrn").exists()
+    run(*command)
+    run(*command[:3], tmp_path / "whole.apmgsrn", *words)
+    assert (tmp_path / "m.apmgsrn").read_bytes() == (tmp_path / "whole.apmgsrn").read_bytes()
+    assert not (tmp_path / "m.apmgsrn.training").exists()
 
 
 def test_info_tells_the_header(model):
