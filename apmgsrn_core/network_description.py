@@ -131,7 +131,8 @@ def grid_of(data: dict) -> Grid:
     """The lattice of a description. Raises ConfigError, KeyError, TypeError, ValueError."""
     check(isinstance(data, dict), "grid", "a JSON object", type(data).__name__)
     _check_keys("grid", data, GRID_KEYS)
-    association = data.get("association", "point")
+    association, whole = data.get("association", "point"), all(isinstance(n, int) for n in data.get("dims", ()))
+    check(whole, "dims", "whole numbers", data.get("dims"))
     if data.get("axes") is not None:
         return Grid(tuple(map(len, data["axes"])), association=association, axes=tuple(map(tuple, data["axes"])))
     if "origin" in data or "spacing" in data:

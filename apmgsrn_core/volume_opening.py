@@ -54,11 +54,12 @@ def open_volume(path: str | os.PathLike, device: str = "auto", trust: bool = Fal
         ModelFileError, DeviceError, and of foreign networks TrustError and DataError.
     """
     require_torch()
-    from .foreign_volume import ForeignVolume
+    if is_foreign(path):
+        from .foreign_volume import ForeignVolume
+
+        return ForeignVolume.open(path, device, precision, trust)
     from .volume import NeuralVolume
 
-    if is_foreign(path):
-        return ForeignVolume.open(path, device, precision, trust)
     return NeuralVolume.open(path, device, precision)
 
 

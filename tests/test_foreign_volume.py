@@ -204,7 +204,8 @@ def test_a_class_is_found_or_named(tmp_path):
     path = saved(tmp_path, "class")
     data = json.loads(path.read_text())
     assert data["network"] == {
-        "kind": "class", "file": "wave.safetensors", "class": "Wave", "arguments": {"outputs": 1}, "code": "foreign_networks.py",
+        "kind": "class", "file": "wave.safetensors", "class": "Wave", "arguments": {"outputs": 1},
+        "code": "foreign_networks.py",
     }  # fmt: skip
     for changes, found in (
         ({"class": "Missing"}, "Missing"), ({"arguments": {"inputs": 3}}, "inputs"), ({"arguments": {"outputs": 2}}, "size"),
@@ -287,6 +288,18 @@ def test_a_foreign_network_is_rendered_as_it_is_sampled(tmp_path):
     found = volume.sample_points(origins + along[:, None] * directions)
     inner = np.isfinite(found)
     assert inner.mean() > 0.8 and np.median(abs(found[inner] - 20)) < 0.05
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", RUNS_CODE)
+def test_each_kind_runs_on_a_gpu(tmp_path, kind):
+    path = saved(tmp_path, kind)
+    volume = open_volume(path, "cuda", trust=True)
+    assert volume.device.type == "cuda" and volume.derivatives == "autograd"
+    check_wave(volume)
+    points = foreign.inside(501)
+    half = open_volume(path, "cuda", trust=True, precision="fast").sample_points(points)
+    assert 0 < abs(half - volume.sample_points(points)).max() < 0.1
 
 
 # -- ONNX ------------------------------------------------------------------------------------------

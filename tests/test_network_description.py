@@ -58,6 +58,7 @@ def changed(path, value):
     [
         (["format"], "other", "format"), (["version"], 2, "version"), (["colour"], 1, "colour"),
         (["grid"], None, "'grid' is missing"), (["grid", "dims"], [0, 8, 9], "bounds|dims"),
+        (["grid", "dims"], [9.5, 8, 9], "dims"), (["grid", "dims"], None, "dims"), (["grid", "dims"], [9, 8], "bounds|dims"),
         (["grid", "bounds"], [0, 1], "bounds"),
         (["grid", "bounds"], [1, 0, 0, 1, 0, 1], "bounds"), (["grid", "size"], 3, "size"),
         (["arrays"], [], "arrays"), (["arrays"], [{"name": "a", "range": [0, 1]}] * 2, "differ"),

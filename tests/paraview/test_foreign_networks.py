@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, info, make_image, output, simple, smooth_values, values_of
+from vtkmodules.vtkIOXML import vtkXMLImageDataWriter
 
 sys.path.append(str(ROOT / "tests"))
 
@@ -17,6 +18,10 @@ import foreign_networks as foreign  # noqa: E402
 
 from apmgsrn_core import BASELINES, Grid, TrainConfig, register_network, save_network, train_baseline  # noqa: E402
 
+MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "2"]
+# pvpython is an MPI process itself; what it put into the environment would stop mpirun.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_", "PRTE_"))}
+ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 DIMS = (9, 8, 7)
 SIZES = {
     "siren": dict(width=24, hidden_layers=1), "fvsrn": dict(resolution=(4, 4, 4), features=4, fourier=6),
@@ -157,6 +162,48 @@ def test_a_state_keeps_the_trust(baselines, tmp_path):
     again = simple.FindSource("net")
     again.UpdatePipeline()
     assert np.array_equal(values_of(output(again)), expected)
+
+
+SCRIPT = """
+from paraview import servermanager, simple  # first
+import json, sys
+if not hasattr(simple, "NeuralVolume"):
+    simple.LoadPlugin(sys.argv[1], remote=False, ns=vars(simple))
+common = dict(TrustFile=1, Device="cpu")
+source = simple.NeuralVolume(FileName=sys.argv[2], **common)
+source.UpdatePipeline()
+whole = source.GetDataInformation().GetNumberOfPoints()
+contour = simple.Contour(Input=source, ContourBy=["POINTS", "f"], Isosurfaces=[50])
+total = simple.IntegrateVariables(Input=contour)  # without what two ranks both have
+area = servermanager.Fetch(total).GetCellData().GetArray("Area").GetValue(0)
+compared = simple.CompareNeuralVolume(Input=simple.OpenDataFile(sys.argv[3]), FileName=sys.argv[2], ComputeSSIM=0, **common)
+figures = servermanager.Fetch(compared, idx=1)
+compared.UpdatePropertyInformation()
+found = [figures.GetColumnByName(n).GetValue(0) for n in ("psnr", "values_compared")], compared.GetPropertyValue("LastError")
+if servermanager.vtkProcessModule.GetProcessModule().GetPartitionId() == 0:
+    print("FOUND", json.dumps([whole, area, *found]), flush=True)
+"""
+
+
+@pytest.mark.mpi
+def test_two_ranks_find_what_one_finds(baselines, tmp_path):
+    script, data = tmp_path / "script.py", tmp_path / "data.vti"
+    script.write_text(SCRIPT)
+    writer = vtkXMLImageDataWriter()
+    writer.SetFileName(str(data))
+    writer.SetDataModeToBinary()
+    writer.SetInputData(output(make_image(smooth_values(DIMS))))
+    writer.Write()
+    command = ["pvbatch", str(script), str(ROOT / "xml" / "apmgsrn.xml"), str(baselines["fvsrn"]), str(data)]
+    found = []
+    for start in ([], MPIRUN):
+        done = subprocess.run([*start, *command], capture_output=True, text=True, timeout=200, env=ENVIRONMENT, cwd=tmp_path)
+        assert done.returncode == 0 and "ERR" not in done.stderr, done.stdout + done.stderr
+        found.append(json.loads(re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE).group(1)))
+    (_, area, figures, error), (points, area_of_two, figures_of_two, error_of_two) = found
+    assert error == error_of_two == "" and points >= 9 * 8 * 7 and figures[1] == 9 * 8 * 7
+    assert area == pytest.approx(area_of_two, rel=1e-5) and area > 1
+    assert figures == pytest.approx(figures_of_two, abs=1e-3)
 
 
 @pytest.mark.slow
