@@ -424,3 +424,21 @@ def test_the_program_starts_without_torch():
     code = "import sys, apmgsrn_core.command_line; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["train f.npy -o n.apmgsrn", "export m.apmgsrn -o e.npy", "render m.apmgsrn -o r.png", "convert folder -o n.apmgsrn"]
+)
+def test_without_torch_it_says_what_is_missing(scalar, tmp_path, words):
+    np.save(tmp_path / "f.npy", scalar[1])
+    (tmp_path / "m.apmgsrn").write_bytes(scalar[0].read_bytes())
+    code = "import sys; sys.modules['torch'] = None; from apmgsrn_core.command_line import main; sys.exit(main(sys.argv[1:]))"
+
+    def call(*arguments):
+        command = [sys.executable, "-c", code, *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    done = call(*words.split())
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "torch cannot be imported" in done.stderr
+    assert call("info", "m.apmgsrn").returncode == 0

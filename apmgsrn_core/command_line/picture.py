@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Render and write."""
-    from ..rendering import VolumeRenderer
+    from .. import VolumeRenderer
 
     checked_output(options.output, ".png")
     if options.depth is not None:

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train and say what has come out."""
-    from ..trainer import train_volume
+    from .. import train_volume
 
     checked_output(options.output, ".apmgsrn")
     settings = {
