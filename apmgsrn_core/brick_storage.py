@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,12 @@ class StoredNetwork:
 
 
 def store_network(
-    network: Network, batch, share: float, before: DecodedNetwork | None, mask: np.ndarray | None
+    network: Network,
+    batch,
+    share: float,
+    before: DecodedNetwork | None,
+    mask: np.ndarray | None,
+    cells_of: Callable[[Network, int], np.ndarray | None] = lambda network, size: None,
 ) -> StoredNetwork:
     """Store a trained network.
 
@@ -31,9 +37,12 @@ def store_network(
         share: Of its error, what rounding may add; 0: its numbers are kept in its storage type.
         before: The network of the time step before, when the numbers may be stored as differences to it.
         mask: Packed, of the brick; None: it has none.
+        cells_of: The network as it is stored, and the bytes of its section so far -> its packed macrocells; None: it has none.
     """
     if not share:
-        return StoredNetwork(round_to_stored(network), pack_section(network, mask), "none")
+        rounded, size = round_to_stored(network), len(pack_section(network, mask))
+        return StoredNetwork(rounded, pack_section(network, mask, cells_of(rounded, size)), "none")
     data, coder = code_network(network, batch, share, before)
     decoded = decode_network(data, network.config, before if coder == "delta" else None)
-    return StoredNetwork(decoded.network(), pack_coded(data, mask), coder)
+    rounded = decoded.network()
+    return StoredNetwork(rounded, pack_coded(data, mask, cells_of(rounded, len(data))), coder)

@@ -33,6 +33,7 @@ from .sampler import Sampler
 from .scattered_data import ScatteredData
 from .scattered_placement import scattered_start_transforms
 from .scattered_sampler import ScatteredSampler
+from .stored_macrocells import pack_macrocells
 from .time_series import KEY_EVERY
 from .time_start import FeaturePull, follow_ranges, starts_from_before
 from .training_step import stays_on_device
@@ -128,13 +129,17 @@ class BrickWorker:
             errors=ArrayErrors(sampler, self._arrays) if wants_columns(self._arrays) else None,
             pull=FeaturePull(network.features, reference) if train.rounding else None,
         )  # fmt: skip
-        stored = store_network(network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick])
+        stored = store_network(network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick], self._cells_of)
         error = mean_squared_error([stored.network], check)
         errors = ArrayErrors(check, self._arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self._arrays) else (error,)
         last = history.table()
         of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self._arrays) else ()
         history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)
         return self._finished(brick, stored, reason, error, errors, history)
+
+    def _cells_of(self, network: Network, size: int) -> np.ndarray | None:
+        """The macrocells of a model of one brick, see `store_network`."""
+        return pack_macrocells(network, self._job.grid, self._arrays, size) if self.layout.count == 1 else None
 
     def _start(
         self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator, check, attempt: int

@@ -42,16 +42,15 @@ class Macrocells:
     def of_field(cls, field: RayField, counts: tuple[int, int, int] | None = None) -> "Macrocells":
         """The ranges of a volume's array, sampled; `counts` along x, y, z, None: cells of about 4 values."""
         counts = counts or counts_for(field.grid)
-        grid = field.grid.scaled(min(2.0, (MOST_VALUES / field.grid.region.count) ** (1 / 3)))
+        grid = finer(field.grid, MOST_VALUES)
         values = field.volume.sample_region(grid=grid, field=field.name, time=field.time)
         values = values if values.ndim == 3 else np.linalg.norm(values, axis=3)
-        scaled = field.scaled(values).astype(np.float32)
-        return cls.of_lattice(scaled, [_places(grid, axis) for axis in range(3)], counts)
+        return cls.of_lattice(field.scaled(values).astype(np.float32), grid, counts)
 
     @classmethod
-    def of_lattice(cls, scaled: np.ndarray, places: list[np.ndarray], counts: tuple[int, int, int]) -> "Macrocells":
-        """The ranges of scaled values [z, y, x] at places along x, y, z, 0 to 1 each, in so many cells along each."""
-        low, high = scaled, scaled
+    def of_lattice(cls, scaled: np.ndarray, grid: Grid, counts: tuple[int, int, int]) -> "Macrocells":
+        """The ranges of scaled values [z, y, x] of a lattice in so many cells along x, y, z of its box."""
+        low, high, places = scaled, scaled, [_places(grid, axis) for axis in range(3)]
         margin = np.zeros(counts[::-1], np.float32)
         for axis in range(3):
             difference = np.nan_to_num(np.abs(np.diff(scaled, axis=2 - axis)))
@@ -152,9 +151,14 @@ class VisibleCells:
         return torch.where(far > 0, steps, 0)
 
 
-def counts_for(grid: Grid) -> tuple[int, int, int]:
-    """Cells along x, y, z, of about VALUES_OF_CELL values each."""
-    return tuple(min(max(round((n - 1) / VALUES_OF_CELL), 1), MOST_CELLS) for n in grid.dims)
+def counts_for(grid: Grid, most: int = MOST_CELLS) -> tuple[int, int, int]:
+    """Cells along x, y, z, of about VALUES_OF_CELL values each, at most so many."""
+    return tuple(min(max(round((n - 1) / VALUES_OF_CELL), 1), most) for n in grid.dims)
+
+
+def finer(grid: Grid, most: int) -> Grid:
+    """The lattice at twice the resolution, or at that with about `most` values."""
+    return grid.scaled(min(2.0, (most / grid.region.count) ** (1 / 3)))
 
 
 def distances(visible: np.ndarray) -> np.ndarray:

@@ -29,7 +29,9 @@
   whole domain, or with several bricks of the values that the brick was trained on, those of others being blended in.
 - `mask`: null, or what the bits of the masks in the sections stand for: "values", "voxels" (the cells between the
   points of the grid), or "voxels/2", "/3", "/4" (those cut along each axis); see `mask.py` (requires "mask").
-- `residual`, `macrocells` are null in this version. `model`, `training`: both configs. `key`: hash of
+- `macrocells`: null, or "ranges": a section may have bytes `macrocells`, the ranges of what its network puts out; see
+  `stored_macrocells.py`. They only make pictures quicker.
+- `residual` is null in this version. `model`, `training`: both configs. `key`: hash of
   the training's input and settings.
 - No date, duration, host, path, rank or thread count: the same training gives the same bytes.
 - Opening reads preamble and manifest, and executes nothing: JSON and safetensors are data. Lengths are checked against
@@ -54,7 +56,7 @@ from .manifest import Header, parse_manifest
 MAGIC = b"\x89APMGSRN"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sIIQQ32s")
-BYTES = ("mask", "coded")  # tensors of a section that are bytes, not numbers
+BYTES = ("mask", "coded", "macrocells")  # tensors of a section that are bytes, not numbers
 BLOCK = 1 << 26  # bytes read at a time where a file need not be in memory
 
 

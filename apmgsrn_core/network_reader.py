@@ -7,12 +7,14 @@ import torch
 
 from .coded_network import DecodedNetwork, decode_network
 from .errors import ModelFileError
+from .macrocells import Macrocells
 from .mask import mask_region, unpack_mask
 from .model import Network
 from .model_config import ModelConfig
 from .model_file import ModelFile
 from .number_blocks import network_tensors
-from .weights import CODED, MASK, brick_config, describe_grids
+from .stored_macrocells import unpack_macrocells
+from .weights import CODED, MACROCELLS, MASK, brick_config, describe_grids
 
 
 def read_network(file: ModelFile, brick: int, components: int, time: int = 0) -> Network:
@@ -31,7 +33,8 @@ def read_network(file: ModelFile, brick: int, components: int, time: int = 0) ->
             f"expected at most {length // 2} in {length} bytes, found {asked}"
         )
     tensors = file.read_section(brick, time)
-    tensors.pop(MASK, None)
+    for name in (MASK, MACROCELLS):
+        tensors.pop(name, None)
     network = Network(config)
     _check_grids(file, brick, network)
     _fill(network, tensors, what)
@@ -71,6 +74,15 @@ def read_mask(file: ModelFile, brick: int, time: int = 0) -> np.ndarray | None:
         return None
     what = f"{_name(file, brick)}, time step {time}"
     return unpack_mask(data, len(header.arrays), mask_region(header.layout, brick, header.mask).shape_zyx, what)
+
+
+def read_macrocells(file: ModelFile, array: int, time: int = 0) -> Macrocells | None:
+    """The ranges of an array of a model of one brick at a time step; None when it has none. Raises ModelFileError."""
+    if file.header.manifest.get("macrocells") is None or file.header.layout.count > 1:
+        return None
+    data = file.read_section(0, time).get(MACROCELLS)
+    what = f"{_name(file, 0)}, time step {time}"
+    return None if data is None else unpack_macrocells(data, len(file.header.arrays), what)[array]
 
 
 def _name(file: ModelFile, brick: int) -> str:

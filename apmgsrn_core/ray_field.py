@@ -42,7 +42,7 @@ class RayField:
         if min(self.grid.dims) < 2:
             raise DataError(f"rendering: expected a lattice with at least 2 points on each axis, found {self.grid.dims}")
         self.step = volume.step_at(time)
-        self.info = _scalar(_array_info(volume, field, self.step))
+        self.info = scalar_of(_array_info(volume, field, self.step))
         self.name = self.info.name
         self.device = torch.device(getattr(volume, "device", "cpu"))
         self.matrix, self._origin = _to_box(self.grid)
@@ -142,7 +142,7 @@ def _first_column(arrays, name: str) -> int:
     return sum(a.components for a in arrays[: names.index(name)])
 
 
-def _scalar(info: ArrayInfo) -> ArrayInfo:
+def scalar_of(info: ArrayInfo) -> ArrayInfo:
     """The array itself, or the magnitude of its components."""
     if info.components == 1:
         return info

@@ -7,8 +7,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from .feature_grids import FeatureGrid, feature_grids_of
+from .macrocells import Macrocells
 from .model import Network
 from .model_file import ModelFile
+from .network_reader import read_macrocells
 from .sampled_volume import SampledVolume
 from .volume_step import VolumeStep
 from .weights import brick_config
@@ -54,6 +56,15 @@ class NeuralVolume(SampledVolume):
     ) -> "NeuralVolume":
         """Open the bytes of a model file; messages call it `name`."""
         return cls(ModelFile(data, name), device, precision)
+
+    def macrocells(self, field: str | None = None, time: float | None = None) -> Macrocells | None:
+        """The ranges of an array's scaled values that the model stores for pictures; None when it has none.
+
+        Raises:
+            FieldError: No such array. ModelFileError: The section is damaged.
+        """
+        step = self.step_at(time)
+        return read_macrocells(self._file, self._step(step).field(field)[0], step)
 
     def network(self, brick: int, step: int = 0) -> Network:
         """The network of a brick at a time step, on its device. Raises ModelFileError when it is missing or damaged."""

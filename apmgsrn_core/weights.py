@@ -16,7 +16,7 @@ from .manifest import ArrayInfo
 from .number_blocks import network_tensors
 from .train_config import TrainConfig
 
-MASK, CODED = "mask", "coded"  # the tensors of a section that are no weights
+MASK, CODED, MACROCELLS = "mask", "coded", "macrocells"  # the tensors of a section that are no weights
 
 
 def describe_model(
@@ -40,6 +40,7 @@ def describe_model(
         "training": train.to_dict(),
         "key": key,
         "mask": mask,
+        "macrocells": "ranges" if layout.count == 1 else None,
     }
 
 
@@ -51,20 +52,24 @@ def describe_brick(network: Network, layout: BrickLayout, brick: int, model: Mod
     return {**entry, "config": own} if own else entry
 
 
-def pack_section(network: Network, mask: np.ndarray | None = None) -> bytes:
-    """A network's weights as the bytes of a section, in the storage type of its own config, with a packed mask."""
+def pack_section(network: Network, mask: np.ndarray | None = None, cells: np.ndarray | None = None) -> bytes:
+    """A network's weights as the bytes of a section, in the storage type of its own config, with a packed mask and macrocells."""
     from safetensors.numpy import save
 
-    tensors = _stored_tensors(network) if mask is None else {**_stored_tensors(network), MASK: mask}
+    tensors = {**_stored_tensors(network), **_given({MASK: mask, MACROCELLS: cells})}
     return save({name: np.ascontiguousarray(t) for name, t in sorted(tensors.items())})
 
 
-def pack_coded(data: bytes, mask: np.ndarray | None = None) -> bytes:
+def pack_coded(data: bytes, mask: np.ndarray | None = None, cells: np.ndarray | None = None) -> bytes:
     """The same of a network's coded numbers, see `coded_network.py`."""
     from safetensors.numpy import save
 
-    coded = {CODED: np.frombuffer(data, np.uint8)}
-    return save(coded if mask is None else {**coded, MASK: mask})
+    return save({CODED: np.frombuffer(data, np.uint8), **_given({MASK: mask, MACROCELLS: cells})})
+
+
+def _given(tensors: dict[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Those that there are."""
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def describe_grids(network: Network) -> list[dict]:

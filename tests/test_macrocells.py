@@ -10,9 +10,10 @@ import pytest
 import torch
 from volumes import tiny, wave
 
-from apmgsrn_core import Grid, ModelFileError, train_volume
+from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, VolumeRenderer, train_volume
 from apmgsrn_core.macrocells import REACH, Macrocells, VisibleCells, distances
 from apmgsrn_core.ray_field import NetworkField, RayField, open_field
+from apmgsrn_core.stored_macrocells import SHARE, pack_macrocells, unpack_macrocells
 from apmgsrn_core.transfer_function import TransferFunction
 
 
@@ -40,8 +41,7 @@ def test_random_values_are_in_the_range_of_their_cell(association, stretched, co
 def test_ranges_are_narrow_where_the_values_are():
     values = np.zeros((9, 9, 9), np.float32)
     values[:4] = 1
-    places = [np.linspace(0, 1, 9)] * 3
-    cells = Macrocells.of_lattice(values, places, (2, 2, 4))
+    cells = Macrocells.of_lattice(values, Grid((9, 9, 9)), (2, 2, 4))
     assert cells.low.shape == (4, 2, 2)
     assert (cells.low[0] == 1).all() and (cells.high[0] == 1).all()
     assert (cells.low[3] == 0).all() and (cells.high[3] == 0).all()
@@ -51,7 +51,7 @@ def test_ranges_are_narrow_where_the_values_are():
 def test_cells_without_values_are_empty_and_never_seen():
     values = np.full((7, 8, 9), np.nan, np.float32)
     values[:, :, 5:] = 0.5
-    cells = Macrocells.of_lattice(values, [np.linspace(0, 1, n) for n in (9, 8, 7)], (8, 2, 2))
+    cells = Macrocells.of_lattice(values, Grid((9, 8, 7)), (8, 2, 2))
     assert (cells.low[:, :, :4] > cells.high[:, :, :4]).all()
     assert (cells.low[:, :, 5:] == 0.5).all()
     function = TransferFunction([0, 1], np.ones((2, 3)), [1, 1])
@@ -134,3 +134,36 @@ def test_the_field_of_a_network_is_that_of_the_volume():
     slopes, others = network.gradients(points), twin.gradients(points)
     cosine = torch.nn.functional.cosine_similarity(slopes, others, dim=1)
     assert (cosine[others.norm(dim=1) > 1e-3 * others.norm(dim=1).max()] > 0.999).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
+def test_stored_ranges_hold_the_values(association, stretched):
+    volume = trained(association, stretched)
+    field, network = open_field(volume), volume.network(0)
+    data = pack_macrocells(network, volume.grid, volume.arrays, 1 << 20)
+    (cells,) = unpack_macrocells(data, 1, "section")
+    points = torch.rand(100_000, 3, generator=torch.Generator().manual_seed(3))
+    number = VisibleCells(cells, np.ones(cells.low.shape, bool), "cpu").number_of(points).numpy()
+    values = field.values(points).numpy()
+    assert (values >= cells.low.ravel()[number] - 1e-6).all() and (values <= cells.high.ravel()[number] + 1e-6).all()
+    assert len(data) <= SHARE * (1 << 20) and pack_macrocells(network, volume.grid, volume.arrays, 100) is None
+
+
+def test_a_model_keeps_its_macrocells_and_a_renderer_takes_them():
+    values, grid = wave((33, 32, 31))
+    result = train_volume(values, grid, train=tiny(), model=ModelConfig(8, 2, (16, 16, 16)))
+    volume = result.volume
+    cells = volume.macrocells()
+    assert cells is not None and VolumeRenderer(volume).cells.counts == cells.counts
+    assert len(ModelFile(result.model).read_section()["macrocells"]) <= SHARE * len(result.model)
+    assert np.isfinite(volume.sample_points(np.array([[1.0, 2.0, 3.0]]))).all()
+    parts = train_volume(values, grid, train=tiny(), bricks=(2, 1, 1)).volume
+    assert parts.macrocells() is None and VolumeRenderer(parts).cells.counts == (8, 8, 8)
+
+
+def test_damaged_records_are_named():
+    volume = trained()
+    data = pack_macrocells(volume.network(0), volume.grid, volume.arrays, 1 << 20)
+    for damaged in (data[:3], data[:-5], np.append(data, data)):
+        with pytest.raises(ModelFileError, match="macrocells"):
+            unpack_macrocells(damaged, 1, "section")
