@@ -13,6 +13,7 @@ from ..camera import Camera
 from ..errors import ConfigError
 from ..model_writer import write_bytes
 from ..render_options import RenderOptions
+from ..validation import check
 from .arguments import (
     add_config_arguments, add_model_arguments, add_quiet_argument, array_of, checked_output, given_fields, opened, progress,
 )  # fmt: skip
@@ -74,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _camera(options: argparse.Namespace, bounds: tuple[float, ...]) -> Camera:
     """The camera of the options. Raises ConfigError for options of both kinds."""
+    check(min(options.size) >= 1, "--size", "pixels from 1 on", tuple(options.size))
     given = [name for name in AROUND + EXACT if getattr(options, name) is not None]
     useless = [name for name in given if name in (AROUND if options.position else EXACT[:2])]
     if useless:

@@ -85,7 +85,7 @@ def _check_options(path: Path, kind: str, options: argparse.Namespace) -> None:
     raw, plain = ("dims", "dtype", "components", "skip_bytes", "big_endian"), ("spacing", "origin", "cells")
     useless = [*(raw if kind not in RAW else ()), *(plain if kind not in RAW and kind != ".npy" else ())]
     for name in useless:
-        if getattr(options, name):
+        if getattr(options, name) is not None and getattr(options, name) is not False:  # 0 was given
             kinds = ".raw" if name in raw else ".npy and .raw"
             raise ConfigError(f"{path}: --{name.replace('_', '-')}: expected only with {kinds}, which do not tell it themselves")
     if kind != ".vti" and len(options.array) > 1:
@@ -116,13 +116,13 @@ def _mapped(path: Path, options: argparse.Namespace) -> np.ndarray:
     text = options.dtype or (told and told[4])
     if not dims or not text:
         raise ConfigError(f"{path}: expected --dims NX NY NZ and --dtype TYPE, or a name as NAME_64x32x16_uint8.raw")
-    components, skipped = options.components or 1, options.skip_bytes or 0
+    components, skipped = 1 if options.components is None else options.components, options.skip_bytes or 0
     try:
         dtype = np.dtype(text).newbyteorder(">" if options.big_endian else "<")
     except TypeError as error:
         raise ConfigError(f"--dtype: expected a type as numpy names it, found {text!r}") from error
     shape = (*dims[::-1], *([components] if components > 1 else []))
-    if min(shape) < 1 or skipped < 0 or dtype.kind not in "iuf":
+    if min(*shape, components) < 1 or skipped < 0 or dtype.kind not in "iuf":
         raise ConfigError(f"{path}: expected positive sizes and a type of numbers, found {shape}, {skipped} bytes, {dtype}")
     expected, found = skipped + int(np.prod([int(n) for n in shape])) * dtype.itemsize, path.stat().st_size
     if found != expected:
