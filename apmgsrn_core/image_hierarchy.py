@@ -10,6 +10,7 @@ import numpy as np
 from .picture import Picture
 
 COARSEST = 8  # pixels along a side that one stands for at first
+EARLY = 0.7  # of the time between two pictures, from which on the next is shown
 FIRST_RAYS = 1 << 14  # of a part whose speed is not known
 
 
@@ -28,6 +29,7 @@ class ImageHierarchy:
         self._colours = np.zeros((height, width, 4), np.float32)
         self._depth = np.full((height, width), np.nan, np.float32)
         self._samples, self._done, self._stride = 0, 0, COARSEST
+        self._first_level = len(self._level(COARSEST))
         self._rate, self._part_began, self._shown = 0.0, time.perf_counter(), time.perf_counter()
         self._looked_at = False
 
@@ -68,8 +70,10 @@ class ImageHierarchy:
 
     def due(self) -> bool:
         """Whether it is time to show a picture that is not the last."""
-        unfinished = self._done < self._size[0] * self._size[1]
-        return unfinished and (np.isinf(self._seconds) or time.perf_counter() - self._shown >= 0.7 * self._seconds or self._done == len(self._level(COARSEST)))
+        if self._done == self._size[0] * self._size[1]:
+            return False
+        late = time.perf_counter() - self._shown >= EARLY * self._seconds
+        return np.isinf(self._seconds) or late or self._done == self._first_level
 
     def picture(self, background) -> Picture:
         """What there is, with straight alpha."""

@@ -1,8 +1,8 @@
 """The ranges of a volume's values in the cells of a coarse lattice, and what of them a picture can show.
 
-The cells cut the box of the lattice into equal parts of the world. A range is that of the values at lattice points at up to twice the
-resolution, the cell's border included, wider on both sides by the largest difference of neighbouring ones: twice what a slope of that
-size can add between two of them.
+The cells cut the box of the lattice into equal parts of the world. A range is that of the values at lattice points at up to
+twice the resolution, the cell's border included, wider on both sides by the largest difference of neighbouring ones: twice
+what a slope of that size can add between two of them.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class VisibleCells:
         return (place[..., 0] + self._strides[1] * place[..., 1] + self._strides[2] * place[..., 2]).long()
 
     def steps_out(self, points: torch.Tensor, along: torch.Tensor) -> torch.Tensor:
-        """(m,) int64: steps `along` (m, 3) from points (m, 3) to the first sample beyond the empty cells around; 0 in a visible cell."""
+        """(m,) int64: steps `along` (m, 3) from points (m, 3) to the first sample beyond the empty cells around them; 0 in a
+        visible cell."""
         place = (points * self._counts).floor_().clamp_(min=0).minimum(self._last)
         far = self._far[self._number(place)]
         reach = far.to(torch.float32)[:, None]

@@ -10,8 +10,8 @@ TINY = 1e-20
 class Light:
     """A head light that shines on both sides, as VTK's volume shading.
 
-    colour = (ambient + diffuse |n.v|) colour + specular |n.v|^power, n the gradient's direction, v that of view (with a head light
-    the half-way vector is v too). Where the gradient is 0 the colour is not lit.
+    colour = (ambient + diffuse |n.v|) colour + specular |n.v|^power, n the gradient's direction, v that of view (with a head
+    light the half-way vector is v too). Where the gradient is 0 the colour is not lit.
 
     Args:
         directions: (n, 3) float32 of all rays, unit length, in the world.

@@ -1,7 +1,7 @@
 """What samples along rays add up to: emission and absorption, surfaces, the maximum, the average.
 
-Each mode holds for every ray of a batch its colour, not yet divided by its opacity, its opacity, and the depth of its samples as a
-number of steps from the eye; `add` takes the next samples of the rays that are left.
+Each mode holds for every ray of a batch its colour, not yet divided by its opacity, its opacity, and the depth of what was
+seen as a number of steps from the eye; `add` takes the next samples of the rays that are left.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def _finest(field: NetworkField, counts: tuple[int, int, int]) -> np.ndarray:
 
 
 def _grids(field: NetworkField):
-    """Of each group of equal grids: transforms (m, 3, 4) from box to local coordinates, the smallest distance of two nodes of each
-    in the world (m,), and the local coordinates (3,) beyond which they are 0."""
+    """Of each group of equal grids: transforms (m, 3, 4) from box to local coordinates, the smallest distance of two nodes of
+    each in the world (m,), and the local coordinates (3,) beyond which they are 0."""
     network, to_normalised = field.network, field.to_normalised
     for group in network.table.groups:
         if group.entry.placed:

@@ -1,8 +1,8 @@
 """Macrocells in a section of a model file.
 
-The bytes are one record an array, in their order: uint32 length, and so many bytes of `Macrocells.to_bytes`. The ranges are those of the
-stored network's scaled outputs, of an array of several components of its magnitude. They take a small share of the section; a
-section that is too small for the coarsest of them has none.
+The bytes are one record an array, in their order: uint32 length, and so many bytes of `Macrocells.to_bytes`. The ranges are
+those of the stored network's scaled outputs, of an array of several components of its magnitude. They take a small share of
+the section; a section that is too small for the coarsest of them has none.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def pack_macrocells(network: Network, grid: Grid, arrays: Sequence[ArrayInfo], s
     if min(grid.dims) < 2 or SHARE * size < 32 * len(arrays):
         return None
     lattice = finer(grid, MOST_VALUES)
-    axes = [torch.from_numpy(lattice.value_to_normalised(a, np.arange(n)).astype(np.float32)) for a, n in enumerate(lattice.value_dims)]
-    outputs = kernel_for(network).lattice(network, *axes).numpy()
+    axes = [lattice.value_to_normalised(axis, np.arange(n)) for axis, n in enumerate(lattice.value_dims)]
+    outputs = kernel_for(network).lattice(network, *(torch.from_numpy(a.astype(np.float32)) for a in axes)).numpy()
     scaled = [_scaled(outputs[..., own], info) for own, info in zip(columns_of(arrays), arrays)]
     for most in COUNTS:
         packed = [Macrocells.of_lattice(values, lattice, counts_for(grid, most)).to_bytes() for values in scaled]

@@ -156,6 +156,9 @@ def test_a_model_keeps_its_macrocells_and_a_renderer_takes_them():
     cells = volume.macrocells()
     assert cells is not None and VolumeRenderer(volume).cells.counts == cells.counts
     assert len(ModelFile(result.model).read_section()["macrocells"]) <= SHARE * len(result.model)
+    renderer = VolumeRenderer(volume)
+    renderer.sharpen()
+    assert renderer.cells is not cells and (renderer.cells.high <= cells.high.max() + 1e-5).all()
     assert np.isfinite(volume.sample_points(np.array([[1.0, 2.0, 3.0]]))).all()
     parts = train_volume(values, grid, train=tiny(), bricks=(2, 1, 1)).volume
     assert parts.macrocells() is None and VolumeRenderer(parts).cells.counts == (8, 8, 8)

@@ -81,7 +81,8 @@ def test_the_range_of_opacities_is_that_of_many_values(points):
     least, most = function.opacity_range(*ends.T)
     many = function.opacities_at(np.linspace(*ends.T, 4001))
     assert (least <= many.min(axis=0) + 1e-12).all() and (most >= many.max(axis=0) - 1e-12).all()
-    inside = [np.append(function.opacities_at(e), function.opacities[(function.points >= e[0]) & (function.points <= e[1])]) for e in ends]
+    points, opacities = function.points, function.opacities
+    inside = [np.append(function.opacities_at(e), opacities[(points >= e[0]) & (points <= e[1])]) for e in ends]
     assert np.allclose(least, [i.min() for i in inside]) and np.allclose(most, [i.max() for i in inside])
 
 

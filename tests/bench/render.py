@@ -1,6 +1,6 @@
 """Pictures of trained models: time, evaluations saved, and how near they are to a march without skipping and to VTK's own.
 
-    python tests/bench/render.py DATA ... --models FOLDER [--pictures FOLDER] [--json FILE]
+    python tests/bench/render.py DATA ... --models FOLDER [--pictures FOLDER] [--json FILE] [--device cuda] [--size 1024]
     pvpython tests/bench/render.py DATA ... --models FOLDER --vtk [--json FILE]    (a virtual screen is enough)
 
 DATA as `volumes.py` takes it; FOLDER keeps the trained models. `--vtk` adds VTK's volume rendering of the decoded volume.
@@ -28,11 +28,13 @@ from apmgsrn_core.rendering import VolumeRenderer
 from apmgsrn_core.transfer_function import TransferFunction
 
 FUNCTIONS = {  # RGB points, opacity points, unit distance in lattice spacings
-    "cranium": ([150, 0.8, 0.4, 0.3, 400, 0.95, 0.9, 0.8, 2000, 1, 1, 1], [180, 0, 0.5, 0, 500, 0.6, 0.5, 0, 2986, 0.9, 0.5, 0], 2),
+    "cranium": (
+        [150, 0.8, 0.4, 0.3, 400, 0.95, 0.9, 0.8, 2000, 1, 1, 1], [180, 0, 0.5, 0, 500, 0.6, 0.5, 0, 2986, 0.9, 0.5, 0], 2,
+    ),
     "rm_ppm": ([0, 0.1, 0.1, 0.6, 120, 0.9, 0.6, 0.1, 255, 1, 1, 0.6], [60, 0, 0.5, 0, 120, 0.25, 0.5, 0, 180, 0, 0.5, 0], 2),
     "tgv": ([0, 0.2, 0.3, 0.9, 8, 0.9, 0.9, 0.9, 20, 0.8, 0.1, 0.1], [4, 0, 0.5, 0, 20, 0.6, 0.5, 0], 1),
 }
-SIZE, ROUNDS = (512, 512), 3
+ROUNDS = 3
 
 
 def function_for(name: str, spacing: float) -> TransferFunction:
@@ -41,14 +43,14 @@ def function_for(name: str, spacing: float) -> TransferFunction:
     return TransferFunction.from_points(rgb, opacity, distance * spacing)
 
 
-def model_of(text: str, folder: Path, iterations: int) -> NeuralVolume:
+def model_of(text: str, folder: Path, iterations: int, device: str) -> NeuralVolume:
     """The trained model of a data set, trained when the folder has none."""
     path = folder / (Path(text.partition(":")[0]).stem + ".apmgsrn")
     if not path.exists():
         data = load(text)
         train = TrainConfig(iterations=iterations)
         train_volume(data.values, data.grid, model=ModelConfig.preset("small"), train=train, bricks=(1, 1, 1), path=path)
-    return NeuralVolume.open(path)
+    return NeuralVolume.open(path, device)
 
 
 def seconds_of(action) -> tuple[float, object]:
@@ -65,8 +67,10 @@ def first_pass(renderer: VolumeRenderer, camera: Camera, function: TransferFunct
 
 def measure(volume: NeuralVolume, camera: Camera, function: TransferFunction, pictures: Path | None, name: str) -> dict:
     """The figures of one model; `brute` has no skipping, no termination, and one step everywhere."""
-    opening, renderer = seconds_of(lambda: VolumeRenderer(volume))
-    ranges = seconds_of(lambda: renderer.cells)[0]
+    renderer = VolumeRenderer(volume)
+    stored = list(renderer.cells.counts)
+    from_file = seconds_of(lambda: next(renderer.passes(camera, function)))[0]
+    ranges = seconds_of(renderer.sharpen)[0]
     step = renderer.step_of(RenderOptions())
     brute_options = RenderOptions(skip=False, opacity_limit=1.0, step=step)
     renderer.render(camera, function)
@@ -78,8 +82,11 @@ def measure(volume: NeuralVolume, camera: Camera, function: TransferFunction, pi
     if pictures is not None:
         picture.over((0.2, 0.2, 0.25)).save(pictures / f"{name}.png")
     return {
-        "dims": list(volume.grid.dims), "step": step, "cells": list(renderer.cells.counts),
-        "seconds": {"ranges": ranges, "first pass": statistics.median(firsts), "converged": converged, "brute": brute_seconds},
+        "dims": list(volume.grid.dims), "step": step, "cells": list(renderer.cells.counts), "cells in the file": stored,
+        "seconds": {
+            "first picture after opening": from_file, "ranges": ranges, "first pass": statistics.median(firsts),
+            "converged": converged, "brute": brute_seconds,
+        },
         "samples": {"converged": picture.samples, "equal steps": same.samples, "brute": brute.samples},
         "evaluations saved": brute.samples / picture.samples,
         "evaluations saved at equal steps": brute.samples / same.samples,
@@ -123,7 +130,8 @@ def torch_rate(volume_path: Path, camera: Camera, function: TransferFunction) ->
     os.environ["APMGSRN_KERNELS"] = "torch"
     try:
         renderer = VolumeRenderer(NeuralVolume.open(volume_path))
-        small = Camera(camera.position, camera.focal_point, camera.view_up, camera.view_angle, None, (SIZE[0] // 4, SIZE[1] // 4))
+        size = tuple(max(n // 4, 1) for n in camera.size)
+        small = Camera(camera.position, camera.focal_point, camera.view_up, camera.view_angle, None, size)
         options = RenderOptions(skip=False, opacity_limit=1.0, step=renderer.step_of(RenderOptions()))
         seconds, picture = seconds_of(lambda: renderer.render(small, function, options))
     finally:
@@ -145,16 +153,18 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--iterations", type=int, default=1500)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--size", type=int, default=512, help="pixels along a side")
     parser.add_argument("--vtk", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     for text in options.volumes:
         name = Path(text.partition(":")[0]).stem
-        volume = model_of(text, options.models, options.iterations)
+        volume = model_of(text, options.models, options.iterations, options.device)
         spacing = min(abs(s) for s in volume.grid.spacing)
         function = function_for(name, spacing)
-        camera = Camera.looking_at(volume.grid.bounds, 30, 20, SIZE, 1.3)
+        camera = Camera.looking_at(volume.grid.bounds, 30, 20, (options.size, options.size), 1.3)
         entry = found.setdefault(name, {})
         if options.vtk:
             ours = VolumeRenderer(volume).render(camera, function, RenderOptions(step=spacing / 2))
