@@ -93,12 +93,15 @@ class PictureMarch:
         """The pictures of this rank's part of the scene, the last one finished; none when it has no part."""
         rank, size = self._communicator.rank, self._communicator.size
         self._parts = [()] + [None] * (size - 1)
-        if size > 1 and scene.options.mode in IN_PARTS:
+        if size > 1 and scene.options.mode in IN_PARTS and not scene.options.preintegrated:  # which needs two samples
             self._parts = core.parts_of_ranks(scene.volume.layout, scene.volume.grid, size)
-        if self._parts[rank] is None:
+        part = self._parts[rank]
+        if part is None:
             return
-        options = replace(scene.options, clip_planes=(*scene.options.clip_planes, *self._parts[rank]))
         renderer = self._renderer_of(scene)
+        if scene.options.mode == "isosurface":  # of two samples with a face between them one part must have both
+            part = [_moved_out(plane, renderer.step_of(scene.options)) for plane in part]
+        options = replace(scene.options, clip_planes=(*scene.options.clip_planes, *part))
         picture = None
         for picture in renderer.passes(scene.camera, scene.function, options, seconds if in_passes else LOOK):
             on_progress(picture.share)
@@ -133,3 +136,8 @@ class PictureMarch:
             return None
         pictures = [core.Picture(p[0], p[1], int(p[2][0]), float(p[2][1])) if p else None for p in incoming]
         return core.composite(pictures, self._parts, self._scene.camera)
+
+
+def _moved_out(plane: tuple, length: float) -> tuple:
+    """A plane (x, y, z, nx, ny, nz) moved against its normal, which has unit length."""
+    return (*(place - length * part for place, part in zip(plane[:3], plane[3:])), *plane[3:])

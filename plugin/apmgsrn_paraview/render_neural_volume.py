@@ -10,7 +10,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
 import apmgsrn_core as core  # names that need torch are looked up when rays are marched
-from apmgsrn_core import Communicator, ModelFileError, list_devices
+from apmgsrn_core import Communicator, FieldError, ModelFileError, list_devices
 
 from . import vtk_bridge
 from .billboard import fill_billboard
@@ -74,7 +74,10 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
 
     def GetArrayRange(self) -> list:
         """Smallest and largest value of the array that is rendered, as text; none before the model is known."""
-        return [repr(float(value)) for value in self._array().range] if self._volume is not None else []
+        try:
+            return [repr(float(value)) for value in self._array().range] if self._volume is not None else []
+        except FieldError:  # told when it is rendered
+            return []
 
     def GetNeedsUpdate(self) -> bool:
         """Asked by the window again and again, on the first rank: whether there is a better picture to come. It then renders."""
@@ -82,6 +85,11 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         if not self._march.finished:
             self.Modified()
         return not self._march.finished
+
+    def NextPass(self) -> None:
+        """For scripts that refine in passes: the next update makes the next one."""
+        if not self._march.finished:
+            self.Modified()
 
     def _follow_requests(self) -> None:
         """The window asks the first rank alone; the others are modified when a request of the client ends."""
@@ -143,7 +151,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
             return
         bounds = self._volume.grid.bounds
         seen = fill_billboard(self._mesh, picture, self.camera(bounds), bounds)
-        passes = f", pass {number}" if number > 1 or not self._march.finished else ""
+        passes = f", pass {number}" if not self._march.finished else f", in {number} passes" if number > 1 else ""
         self.status = f"{seen} of {picture.depth.size} pixels show something, {picture.samples} samples{passes}"
 
     def leave_empty(self, outputs) -> None:

@@ -34,9 +34,9 @@ def main(plugin, model, folder):
     passes = 0
     while passes < 200:
         passes += 1
-        renderer.SMProxy.InvokeCommand("Modified")  # on all ranks
+        renderer.SMProxy.InvokeCommand("NextPass")
         renderer.UpdatePipeline()
-        if "pass" not in status(renderer)[0]:
+        if ", pass " not in status(renderer)[0]:
             break
     report["passes"] = passes
     simple.SaveScreenshot(f"{folder}/passes.png", view)
