@@ -85,7 +85,7 @@ class NetworkSource:
         if self.runs_code and not trust:
             raise TrustError(
                 f"{name}: {self.runs_code}, which can do anything that you can. If you trust whoever made it, open it"
-                " with trust=True, in ParaView with TrustFile; found it not trusted"
+                " with trust=True (apmgsrn --trust, in ParaView TrustFile); found it not trusted"
             )
 
 
