@@ -138,8 +138,10 @@ class BrickWorker:
         return self._finished(brick, stored, reason, error, errors, history)
 
     def _cells_of(self, network: Network, size: int) -> np.ndarray | None:
-        """The macrocells of a model of one brick, see `store_network`."""
-        return pack_macrocells(network, self._job.grid, self._arrays, size) if self.layout.count == 1 else None
+        """The macrocells of a model of one brick, see `store_network`; the many steps of a series are sampled when they are shown."""
+        if self.layout.count > 1 or self._job.series:
+            return None
+        return pack_macrocells(network, self._job.grid, self._arrays, size)
 
     def _start(
         self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator, check, attempt: int

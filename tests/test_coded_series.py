@@ -51,6 +51,13 @@ def test_like_steps_are_differences_and_unlike_ones_stand_for_themselves(moving)
         assert found > 30 and abs(found - result.psnr) < 1.0
 
 
+def test_the_steps_of_a_series_have_no_macrocells(moving):
+    """They would take as long as a quarter of the training of a step."""
+    file = ModelFile(moving[-1].to_bytes())
+    assert all(list(file.read_section(0, step)) == ["coded"] for step in range(5))
+    assert "macrocells" in ModelFile(train_volume(at(0), GRID, model=SMALL, train=FEW).to_bytes()).read_section()
+
+
 def test_a_coded_series_is_much_smaller_at_little_less(moving):
     plain = series([0, 1, 2], train=TrainConfig(iterations=250, rounding=0.0))
     sizes = [sum(s["length"] for s in ModelFile(m).header.manifest["sections"][:3]) for m in
