@@ -65,6 +65,7 @@ _HOME_OF = {
     "Picture": "picture",
     "RenderOptions": "render_options",
     "TransferFunction": "transfer_function",
+    "usual_unit_distance": "transfer_function",
     "VolumeRenderer": "rendering",
     "check_keeps": "time_series",
     "steps_before": "time_series",

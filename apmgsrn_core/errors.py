@@ -29,3 +29,8 @@ class TrustError(ApmgsrnError, PermissionError):
 
 class DeviceError(ApmgsrnError, RuntimeError):
     """A device is unknown or cannot be used, or torch cannot be imported."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of someone else's code says, with its kind, in one line that is not too long."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

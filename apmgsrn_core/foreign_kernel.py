@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from .errors import DataError
+from .errors import DataError, one_line
 from .network_description import NetworkDescription
 
 STEP = 2.0**-7  # of central differences in [-1, 1], at most: smaller ones lose digits of float32
@@ -109,10 +109,9 @@ class ForeignKernel:
             with torch.autocast(self._device.type, torch.float16, enabled=self._half):
                 found = network(points)
         except Exception as error:  # of any kind: it is foreign
-            lines = " ".join(str(error).split())[:500]
             raise DataError(
                 f"{self._name}: expected a network that takes {tuple(points.shape)} float32 points on {points.device}, found"
-                f" that it fails: {type(error).__name__}: {lines}"
+                f" that it fails: {one_line(error)}"
             ) from error
         expected, shape = (len(points), self._components), getattr(found, "shape", None)
         if not isinstance(found, torch.Tensor) or tuple(shape) != expected or not found.is_floating_point():

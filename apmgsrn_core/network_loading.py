@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from .device import resolve_device
-from .errors import ApmgsrnError, DeviceError, ModelFileError
+from .errors import ApmgsrnError, DeviceError, ModelFileError, one_line
 from .network_description import NetworkDescription
 from .network_source import NetworkSource, registered_network
 
@@ -43,10 +43,9 @@ def load_network(description: NetworkDescription, device: torch.device, trust: b
     except ApmgsrnError:
         raise
     except Exception as error:  # of any kind: it is foreign
-        lines = " ".join(str(error).split())[:500]
         raise ModelFileError(
             f"{description.name}: expected a network of kind {source.kind!r} in {source.file.name!r}, found that it cannot"
-            f" be opened: {type(error).__name__}: {lines}"
+            f" be opened: {one_line(error)}"
         ) from error
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import shutil
 import warnings
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def save_network(
     description_of(data, str(path), path.parent)
     {"class": _save_weights, "torchscript": _save_torchscript, "export": _save_export}[kind](network, file)
     if code is not None and Path(code).resolve() != (path.parent / Path(code).name).resolve():
-        shutil.copyfile(code, path.parent / Path(code).name)
+        write_bytes(path.parent / Path(code).name, Path(code).read_bytes())
     write_bytes(path, json.dumps(data, indent=1).encode())
     return path
 
@@ -103,12 +103,16 @@ def _save_weights(network: nn.Module, file: Path) -> None:
 def _save_torchscript(network: nn.Module, file: Path) -> None:
     with warnings.catch_warnings():  # torch advises torch.export instead
         warnings.simplefilter("ignore")
-        torch.jit.trace(network, _sample(network)).save(str(file))
+        buffer = io.BytesIO()
+        torch.jit.save(torch.jit.trace(network, _sample(network)), buffer)
+    write_bytes(file, buffer.getvalue())
 
 
 def _save_export(network: nn.Module, file: Path) -> None:
     points = torch.export.Dim("points", min=1)
-    torch.export.save(torch.export.export(network, (_sample(network),), dynamic_shapes=({0: points},)), str(file))
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(network, (_sample(network),), dynamic_shapes=({0: points},)), buffer)
+    write_bytes(file, buffer.getvalue())
 
 
 def _sample(network: nn.Module) -> torch.Tensor:

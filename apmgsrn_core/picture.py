@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ApmgsrnError
+from .model_writer import write_bytes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -42,7 +42,7 @@ class Picture:
         return np.rint(self.rgba.clip(0, 1) * 255).astype(np.uint8)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write a PNG with alpha, the row at the top first. Raises ApmgsrnError when the file cannot be written.
+        """Write a PNG with alpha, the row at the top first, whole or not at all. Raises ModelFileError when it cannot be written.
 
         Source: PNG specification, third edition, W3C: chunks IHDR, IDAT, IEND; filter type 0.
         """
@@ -51,11 +51,7 @@ class Picture:
         data = np.concatenate([np.zeros((height, 1), np.uint8), rows.reshape(height, -1)], axis=1).tobytes()
         header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
         chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(data, 6)) + _chunk(b"IEND", b"")
-        try:
-            with open(path, "wb") as file:
-                file.write(SIGNATURE + chunks)
-        except OSError as error:
-            raise ApmgsrnError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from error
+        write_bytes(path, SIGNATURE + chunks)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .array_spec import columns_of
 from .array_values import in_unit, normalised
 from .errors import DataError, FieldError
 from .grid import Grid
@@ -96,7 +97,8 @@ class NetworkField(RayField):
         super().__init__(volume, field, time)
         self.network = volume.network(0, self.step)
         self._kernel = kernel_for(self.network, volume.precision)
-        self._column = _first_column(volume.arrays, self.name)
+        columns = columns_of(volume.arrays)
+        self._column = next(own.start for info, own in zip(volume.arrays, columns) if info.name == self.name)
         ends = self.grid.index_to_normalised(np.array([[0, 0, 0], self.grid.dims]) - np.array([[0, 0, 0], [1, 1, 1]]))
         self._scale = torch.tensor(ends[1] - ends[0], dtype=torch.float32, device=self.device)
         self._offset = torch.tensor(ends[0], dtype=torch.float32, device=self.device)
@@ -135,11 +137,6 @@ def _array_info(volume, field: str | None, step: int) -> ArrayInfo:
         if field in (None, info.name):
             return info
     raise FieldError(f"array {field!r} is not in the volume; it has {', '.join(a.name for a in arrays)}")
-
-
-def _first_column(arrays, name: str) -> int:
-    names = [a.name for a in arrays]
-    return sum(a.components for a in arrays[: names.index(name)])
 
 
 def scalar_of(info: ArrayInfo) -> ArrayInfo:

@@ -23,8 +23,7 @@ class RayTable:
     """
 
     def __init__(self, function: TransferFunction, field: RayField, step: float, preintegrated: bool = False):
-        self.preintegrated = preintegrated
-        self._power = step / function.unit_distance
+        self.preintegrated, self._function, self._step = preintegrated, function, step
         scaled = np.linspace(-BEYOND, 1 + BEYOND, SIZE)
         values = field.unscaled(scaled)
         table = np.concatenate([function.colours_at(values), function.opacities_at(values)[:, None]], axis=1)
@@ -40,8 +39,7 @@ class RayTable:
     def at(self, values: torch.Tensor, lengths: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The same with the opacities of `lengths` (m,) steps; None: of one."""
         colour, alpha = self.of_unit(values)
-        power = self._power if lengths is None else self._power * lengths
-        return colour, 1.0 - (1.0 - alpha) ** power
+        return colour, self._function.corrected(alpha, self._step if lengths is None else self._step * lengths)
 
     def between(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Colours (m, 3) and opacities (m,) of steps on which the values go from left to right, (m,) each, in a straight line.
@@ -53,7 +51,7 @@ class RayTable:
         one, other = (self._looked_up(self._sums, v) for v in (left, right))
         mean = (other - one) / torch.where(thin, 1.0, rows).to(torch.float64)[:, None]
         colour = (mean[:, :3] / mean[:, 3:].abs().clamp(min=1e-12) * mean[:, 3:].sign()).clamp(0, 1).to(torch.float32)
-        alpha = (1.0 - torch.exp(-mean[:, 3].clamp(min=0) * self._power)).to(torch.float32)
+        alpha = (1.0 - torch.exp(-mean[:, 3].clamp(min=0) * (self._step / self._function.unit_distance))).to(torch.float32)
         plain, same = self.at((left + right) / 2)
         return torch.where(thin[:, None], plain, colour), torch.where(thin, same, alpha)
 

@@ -54,9 +54,8 @@ class VolumeRenderer:
     @cached_property
     def cells(self) -> Macrocells:
         """The ranges of the values: those of the model, or sampled when they are first needed."""
-        stored = getattr(self.field.volume, "macrocells", None)
-        found = None if stored is None else stored(self.field.name, self.field.time)
-        return Macrocells.of_field(self.field) if found is None else found
+        stored = self.field.volume.macrocells(self.field.name, self.field.time)
+        return Macrocells.of_field(self.field) if stored is None else stored
 
     def sharpen(self) -> None:
         """Sample narrower ranges than a model stores, in a second or two: for many pictures, each of which is then quicker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from .bricks import BrickLayout
 from .device import devices_of_rank, place_from_environment
 from .errors import ApmgsrnError, DataError
 from .grid import Grid, Region
+from .macrocells import Macrocells
 from .manifest import ArrayInfo, Header
 from .time_interpolation import Shares, mixed, mixed_in_type, step_at, time_shares
 from .train_config import PRECISIONS
@@ -19,7 +21,7 @@ from .volume_step import VolumeStep
 OnProgress = Callable[[float], bool | None]
 
 
-class SampledVolume:
+class SampledVolume(ABC):
     """What a `NeuralVolume` and a `ForeignVolume` have in common; they say by `_step` what a time step is.
 
     Args:
@@ -40,9 +42,17 @@ class SampledVolume:
         check(precision in PRECISIONS, "precision", f"one of {PRECISIONS}", precision)
         self.precision = "full" if precision == "auto" else precision
 
+    @abstractmethod
     def _step(self, step: int) -> VolumeStep:
         """A time step."""
-        raise NotImplementedError
+
+    def macrocells(self, field: str | None = None, time: float | None = None) -> Macrocells | None:
+        """The ranges of an array's scaled values that are stored for pictures; None when there are none.
+
+        Raises:
+            FieldError: No such array. ModelFileError: The section is damaged.
+        """
+        return None
 
     @property
     def grid(self) -> Grid:

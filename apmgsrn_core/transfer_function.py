@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from .errors import ConfigError
+from .grid import Grid
 
 CURVE = 64  # straight parts of a curve between two points
 STEEP, STRAIGHT = 0.99, 0.01  # sharpness of a step, of a straight line
@@ -73,15 +74,8 @@ class TransferFunction:
         """(...) values -> (...) opacities of the unit distance, float64; NaN gives 0."""
         return np.nan_to_num(_at(np.asarray(values, dtype=np.float64), self.points, self.opacities[:, None])[..., 0])
 
-    def table(self, size: int, low: float, high: float) -> np.ndarray:
-        """(size, 4) float32 red, green, blue, opacity at equally spaced values from `low` to `high`."""
-        if size < 2 or not low <= high:
-            raise ConfigError(f"table: expected a size of at least 2 and low <= high, found {size}, {low}, {high}")
-        values = np.linspace(low, high, size)
-        return np.concatenate([self.colours_at(values), self.opacities_at(values)[:, None]], axis=1).astype(np.float32)
-
-    def corrected(self, opacities: np.ndarray, length: float) -> np.ndarray:
-        """Opacities of the unit distance -> those of another length: 1 - (1 - a)^(length / unit distance)."""
+    def corrected(self, opacities, length):
+        """Opacities of the unit distance -> those of other lengths: 1 - (1 - a)^(length / unit distance); arrays or tensors."""
         return 1.0 - (1.0 - opacities) ** (length / self.unit_distance)
 
     def opacity_range(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +103,12 @@ class TransferFunction:
                 rows.append(np.concatenate([pool(rows[-1][:-step], rows[-1][step:]), rows[-1][-step:]]))
             lists.append(np.stack(rows))
         return lists[0], lists[1]
+
+
+def usual_unit_distance(grid: Grid) -> float:
+    """What ParaView takes for ScalarOpacityUnitDistance by itself: the diagonal over the cubic root of the number of cells."""
+    sides = [b - a for a, b in zip(grid.bounds[::2], grid.bounds[1::2])]
+    return math.hypot(*sides) / math.prod(max(n - 1, 1) for n in grid.dims) ** (1 / 3) or 1.0
 
 
 def _at(values: np.ndarray, points: np.ndarray, numbers: np.ndarray) -> np.ndarray:

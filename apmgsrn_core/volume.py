@@ -58,11 +58,7 @@ class NeuralVolume(SampledVolume):
         return cls(ModelFile(data, name), device, precision)
 
     def macrocells(self, field: str | None = None, time: float | None = None) -> Macrocells | None:
-        """The ranges of an array's scaled values that the model stores for pictures; None when it has none.
-
-        Raises:
-            FieldError: No such array. ModelFileError: The section is damaged.
-        """
+        """See `SampledVolume.macrocells`."""
         step = self.step_at(time)
         return read_macrocells(self._file, self._step(step).field(field)[0], step)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from volumes import tiny, wave
+from volumes import tiny, trained_wave, wave
 
 from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, VolumeRenderer, train_volume
 from apmgsrn_core.macrocells import REACH, Macrocells, VisibleCells, distances
@@ -17,18 +16,10 @@ from apmgsrn_core.stored_macrocells import SHARE, pack_macrocells, unpack_macroc
 from apmgsrn_core.transfer_function import TransferFunction
 
 
-@cache
-def trained(association: str = "point", stretched: bool = False):
-    values, grid = wave((9, 8, 7), association=association, spacing=(0.5, 1.0, 2.0), origin=(3, -1, 2))
-    if stretched:
-        grid = Grid.stretched([np.cumsum(np.linspace(1, 3, n)).tolist() for n in grid.dims])
-    return train_volume(values, grid, train=tiny()).volume
-
-
 @pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
 @pytest.mark.parametrize("counts", [(1, 1, 1), (2, 3, 5), (8, 7, 9), None])
 def test_random_values_are_in_the_range_of_their_cell(association, stretched, counts):
-    field = open_field(trained(association, stretched))
+    field = open_field(trained_wave(association, stretched))
     cells = Macrocells.of_field(field, counts)
     points = torch.rand(200_000, 3, generator=torch.Generator().manual_seed(3))
     number = VisibleCells(cells, np.ones(cells.low.shape, bool), "cpu").number_of(points).numpy()
@@ -55,7 +46,7 @@ def test_cells_without_values_are_empty_and_never_seen():
     assert (cells.low[:, :, :4] > cells.high[:, :, :4]).all()
     assert (cells.low[:, :, 5:] == 0.5).all()
     function = TransferFunction([0, 1], np.ones((2, 3)), [1, 1])
-    least, most = cells.opacities(function, RayField(trained()))
+    least, most = cells.opacities(function, RayField(trained_wave()))
     assert (most[:, :, :4] == 0).all() and (most[:, :, 5:] == 1).all() and (least[:, :, 5:] == 1).all()
 
 
@@ -126,7 +117,7 @@ def test_damaged_bytes_are_named(damage, named):
 
 
 def test_the_field_of_a_network_is_that_of_the_volume():
-    volume = trained()
+    volume = trained_wave()
     network, twin = open_field(volume), RayField(volume)
     assert isinstance(network, NetworkField)
     points = torch.rand(5000, 3, generator=torch.Generator().manual_seed(1))
@@ -138,7 +129,7 @@ def test_the_field_of_a_network_is_that_of_the_volume():
 
 @pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
 def test_stored_ranges_hold_the_values(association, stretched):
-    volume = trained(association, stretched)
+    volume = trained_wave(association, stretched)
     field, network = open_field(volume), volume.network(0)
     data = pack_macrocells(network, volume.grid, volume.arrays, 1 << 20)
     (cells,) = unpack_macrocells(data, 1, "section")
@@ -165,7 +156,7 @@ def test_a_model_keeps_its_macrocells_and_a_renderer_takes_them():
 
 
 def test_damaged_records_are_named():
-    volume = trained()
+    volume = trained_wave()
     data = pack_macrocells(volume.network(0), volume.grid, volume.arrays, 1 << 20)
     for damaged in (data[:3], data[:-5], np.append(data, data)):
         with pytest.raises(ModelFileError, match="macrocells"):

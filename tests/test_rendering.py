@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from functools import cache
 
 import numpy as np
 import pytest
-from volumes import tiny, wave
+from volumes import trained_wave
 
-from apmgsrn_core import ApmgsrnError, ConfigError, DataError, FieldError, Grid, train_volume
+from apmgsrn_core import ApmgsrnError, ConfigError, DataError, FieldError, Grid
 from apmgsrn_core.camera import Camera
 from apmgsrn_core.macrocells import Macrocells
 from apmgsrn_core.manifest import ArrayInfo
@@ -37,6 +36,9 @@ class Formula:
     def step_at(self, time):
         return 0
 
+    def macrocells(self, field=None, time=None):
+        return None
+
     def sample_points(self, points_xyz, field=None, time=None):
         values = self._function(points_xyz).astype(np.float32)
         values[~self.grid.contains(points_xyz)] = np.nan
@@ -50,14 +52,6 @@ class Formula:
 
     def sample_derivatives(self, points_xyz, field=None, time=None):
         return self._function(points_xyz)[:, None].astype(np.float32), self._slopes(points_xyz)[:, None]
-
-
-@cache
-def trained(association: str = "point", stretched: bool = False):
-    values, grid = wave((9, 8, 7), association=association, spacing=(0.5, 1.0, 0.8), origin=(3, -1, 2))
-    if stretched:
-        grid = Grid.stretched([np.cumsum(np.linspace(0.3, 0.7, n)).tolist() for n in grid.dims])
-    return train_volume(values, grid, train=tiny()).volume
 
 
 def camera_of(volume, size=(9, 7), scale=None) -> Camera:
@@ -93,7 +87,7 @@ def ray_by_ray(volume, camera, function, step) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("scale", [None, 3.0])
 @pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
 def test_the_picture_is_that_of_a_march_ray_by_ray(association, stretched, scale):
-    volume = trained(association, stretched)
+    volume = trained_wave(association, stretched)
     camera = camera_of(volume, (9, 7), scale)
     expected, depth = ray_by_ray(volume, camera, FUNCTION, 0.11)
     options = RenderOptions(step=0.11)
@@ -108,7 +102,7 @@ def test_the_picture_is_that_of_a_march_ray_by_ray(association, stretched, scale
 @pytest.mark.parametrize("step", [0.0, 0.07])
 @pytest.mark.parametrize("settings", [{}, {"shading": True}, {"preintegrated": True}, {"mode": "maximum"}, {"mode": "average"}])
 def test_skipping_changes_no_picture(step, settings):
-    volume = trained()
+    volume = trained_wave()
     renderer, camera = VolumeRenderer(volume), camera_of(volume, (33, 31))
     renderer.cells = Macrocells.of_field(renderer.field, (7, 9, 8))
     skipped = renderer.render(camera, PEAKS, RenderOptions(step=step, **settings))
@@ -196,7 +190,7 @@ def test_maximum_and_average_are_those_of_the_samples():
 @pytest.mark.parametrize("cut", [{"clip_box": True}, {"clip_planes": True}])
 def test_two_halves_composited_are_the_whole(cut):
     """What ranks do with their bricks: samples are where they are, and each is in one half."""
-    volume = trained()
+    volume = trained_wave()
     camera, renderer = camera_of(volume, (17, 15)), VolumeRenderer(volume)
     x0, x1, y0, y1, z0, z1 = volume.grid.bounds
     middle = 0.5 * (x0 + x1) + 0.0123
@@ -214,7 +208,7 @@ def test_two_halves_composited_are_the_whole(cut):
 
 @pytest.mark.parametrize("size", [(33, 31), (8, 8), (7, 9), (1, 1)])
 def test_passes_converge_to_the_picture(size):
-    volume = trained()
+    volume = trained_wave()
     renderer, camera = VolumeRenderer(volume), camera_of(volume, size)
     passes = list(renderer.passes(camera, FUNCTION, RenderOptions(step=0.1), seconds=0.001))
     picture = renderer.render(camera, FUNCTION, RenderOptions(step=0.1))
@@ -228,7 +222,7 @@ def test_passes_converge_to_the_picture(size):
 
 @pytest.mark.parametrize("most", [1 << 10, 1 << 14])
 def test_bounded_memory_gives_the_same_picture(most):
-    volume = trained()
+    volume = trained_wave()
     renderer, camera = VolumeRenderer(volume), camera_of(volume, (33, 31))
     whole = renderer.render(camera, FUNCTION)
     parts = renderer.render(camera, FUNCTION, RenderOptions(most_points=most))
@@ -251,7 +245,7 @@ def test_of_a_vector_the_magnitude_is_rendered():
 
 
 def test_a_background_makes_the_picture_opaque():
-    volume = trained()
+    volume = trained_wave()
     renderer, camera = VolumeRenderer(volume), camera_of(volume, (33, 31))
     clear = premultiplied(renderer.render(camera, FUNCTION))
     filled = renderer.render(camera, FUNCTION, RenderOptions(background=(0.1, 0.5, 1.0))).rgba
@@ -260,7 +254,7 @@ def test_a_background_makes_the_picture_opaque():
 
 
 def test_a_png_holds_the_picture_turned(tmp_path):
-    volume = trained()
+    volume = trained_wave()
     picture = VolumeRenderer(volume).render(camera_of(volume, (9, 7)), FUNCTION)
     picture.save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
@@ -274,7 +268,7 @@ def test_a_png_holds_the_picture_turned(tmp_path):
 
 
 def test_rendering_can_be_stopped():
-    volume = trained()
+    volume = trained_wave()
     with pytest.raises(ApmgsrnError, match="stopped"):
         VolumeRenderer(volume).render(camera_of(volume), FUNCTION, on_progress=lambda share: False)
 

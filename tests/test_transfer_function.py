@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from apmgsrn_core import ConfigError
-from apmgsrn_core.transfer_function import TransferFunction
+from apmgsrn_core import ConfigError, Grid
+from apmgsrn_core.transfer_function import TransferFunction, usual_unit_distance
 
 RGB = [0, 0, 0, 1, 5, 1, 1, 1, 10, 1, 0, 0]
 
@@ -86,12 +86,10 @@ def test_the_range_of_opacities_is_that_of_many_values(points):
     assert np.allclose(least, [i.min() for i in inside]) and np.allclose(most, [i.max() for i in inside])
 
 
-def test_a_table_holds_the_function():
-    function = TransferFunction.from_points(RGB, [0, 0, 0.5, 0, 7, 1, 0.5, 0])
-    table = function.table(9, 1.0, 9.0)
-    assert table.shape == (9, 4) and table.dtype == np.float32
-    assert np.allclose(table[:, :3], function.colours_at(np.arange(1, 10)))
-    assert np.allclose(table[:, 3], function.opacities_at(np.arange(1, 10)))
+def test_the_usual_unit_distance_is_about_that_of_a_cell():
+    assert usual_unit_distance(Grid((9, 9, 9), spacing=(2.0, 2.0, 2.0))) == pytest.approx(2 * 3**0.5)
+    assert usual_unit_distance(Grid((5, 4, 1))) == pytest.approx(5 / 12 ** (1 / 3))
+    assert usual_unit_distance(Grid((1, 1, 1))) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -112,5 +110,3 @@ def test_lists_of_other_lengths_are_named():
         TransferFunction.from_points([0, 1, 1], [0, 0, 0.5, 0])
     with pytest.raises(ConfigError, match="opacity points"):
         TransferFunction.from_points(RGB, [])
-    with pytest.raises(ConfigError, match="table"):
-        TransferFunction.from_points(RGB, [0, 0, 0.5, 0]).table(1, 0, 1)

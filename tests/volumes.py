@@ -1,8 +1,10 @@
 """Small analytic volumes for the tests."""
 
+from functools import cache
+
 import numpy as np
 
-from apmgsrn_core import Grid, TrainConfig
+from apmgsrn_core import Grid, TrainConfig, train_volume
 
 TINY = {"iterations": 60, "batch_size": 512}
 
@@ -22,3 +24,12 @@ def wave(dims=(9, 8, 7), components=1, dtype="float32", association="point", **g
 def tiny(**settings) -> TrainConfig:
     """A training of a fraction of a second."""
     return TrainConfig(**{**TINY, **settings})
+
+
+@cache
+def trained_wave(association="point", stretched=False):
+    """A small model of `wave`, also on a stretched lattice."""
+    values, grid = wave((9, 8, 7), association=association, spacing=(0.5, 1.0, 0.8), origin=(3, -1, 2))
+    if stretched:
+        grid = Grid.stretched([np.cumsum(np.linspace(0.3, 0.7, n)).tolist() for n in grid.dims])
+    return train_volume(values, grid, train=tiny()).volume

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ConfigError, DataError
 from ..grid import Grid
 from ..manifest import ArrayInfo
-from ..transfer_function import TransferFunction
+from ..transfer_function import TransferFunction, usual_unit_distance
 from .volume_files import reading
 
 COLOURS = (0.0, 0.231373, 0.298039, 0.752941, 0.5, 0.865003, 0.865003, 0.865003, 1.0, 0.705882, 0.0156863, 0.14902)  # ParaView's
@@ -56,7 +56,7 @@ def transfer_function(options: argparse.Namespace, array: ArrayInfo, grid: Grid)
         pairs = np.reshape(options.opacities, (-1, 2))
         opacities = np.insert(pairs, [2, 2], (0.5, 0.0), axis=1).ravel()
     unit = options.unit_distance
-    return TransferFunction.from_points(colours, opacities, _cell_length(grid) if unit is None else unit)
+    return TransferFunction.from_points(colours, opacities, usual_unit_distance(grid) if unit is None else unit)
 
 
 def read_colour_map(path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -82,9 +82,3 @@ def _stretched(points, low: float, high: float) -> np.ndarray:
     first, last = rows[:, 0].min(), rows[:, 0].max()
     rows[:, 0] = low + (rows[:, 0] - first) * ((high - low) / (last - first or 1.0))
     return rows.ravel()
-
-
-def _cell_length(grid: Grid) -> float:
-    """The diagonal of the volume over the cube root of its values, as ParaView approximates it."""
-    sides = np.subtract(grid.bounds[1::2], grid.bounds[0::2])
-    return float(np.linalg.norm(sides) / np.cbrt(max(math.prod(grid.value_dims), 1))) or 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkPolyData
@@ -22,6 +21,7 @@ from .proxy import Proxy, selection, setting
 from .transfer_functions import TransferFunctions
 
 MODES = ("composite", "isosurface", "maximum", "average")
+OPTIONS = core.RenderOptions()  # the defaults
 LIT = ("composite", "isosurface")  # modes in which shading means something
 
 
@@ -34,23 +34,23 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
 
     SetTrustFile = setting("trust_file", False)
     SetArray = setting("array", "")
-    SetMode = setting("mode", "composite", MODES)
+    SetMode = setting("mode", OPTIONS.mode, MODES)
     AddIsoValue, ClearIsoValues = selection("iso_values")
     SetScalarOpacityUnitDistance = setting("unit_distance", 0.0)
-    SetStep = setting("step", 0.0)
-    SetPreintegrated = setting("preintegrated", False)
-    SetShading = setting("shading", False)
-    SetAmbient = setting("ambient", 0.2)
-    SetDiffuse = setting("diffuse", 0.8)
-    SetSpecular = setting("specular", 0.2)
-    SetSpecularPower = setting("specular_power", 20.0)
+    SetStep = setting("step", OPTIONS.step)
+    SetPreintegrated = setting("preintegrated", OPTIONS.preintegrated)
+    SetShading = setting("shading", OPTIONS.shading)
+    SetAmbient = setting("ambient", OPTIONS.ambient)
+    SetDiffuse = setting("diffuse", OPTIONS.diffuse)
+    SetSpecular = setting("specular", OPTIONS.specular)
+    SetSpecularPower = setting("specular_power", OPTIONS.specular_power)
     SetUseClipBox = setting("use_clip_box", False)
     SetClipBox = setting("clip_box", (0.0, 1.0, 0.0, 1.0, 0.0, 1.0))
     SetUseClipPlane = setting("use_clip_plane", False)
     SetClipPlaneOrigin = setting("clip_plane_origin", (0.0, 0.0, 0.0))
     SetClipPlaneNormal = setting("clip_plane_normal", (1.0, 0.0, 0.0))
-    SetOpacityLimit = setting("opacity_limit", 0.999)
-    SetSkip = setting("skip", True)
+    SetOpacityLimit = setting("opacity_limit", OPTIONS.opacity_limit)
+    SetSkip = setting("skip", OPTIONS.skip)
     SetRefinement = setting("refinement", "auto", ("auto", "at once", "in passes"))
     SetPassTime = setting("pass_time", 0.3)
     SetDevice = setting("device", "auto")
@@ -182,7 +182,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         settings = self.settings
         self._volume = self.model.volume(path, settings["device"], settings["precision"], settings["trust_file"])
         grid, array = self._volume.grid, self._array()
-        length = settings["unit_distance"] or _cell_length(grid)
+        length = settings["unit_distance"] or core.usual_unit_distance(grid)
         function = self.transfer_function(*array.range, length)
         return Scene(self._volume, array.name, time, self.camera(grid.bounds), function, self._options(array))
 
@@ -211,9 +211,3 @@ def _step_time(info, time: float | None) -> float | None:
     if time is None or not steps:
         return None
     return max((step for step in steps if step <= time), default=steps[0])
-
-
-def _cell_length(grid) -> float:
-    """What ParaView takes for ScalarOpacityUnitDistance by itself: the diagonal over the cubic root of the number of cells."""
-    sides = [b - a for a, b in zip(grid.bounds[::2], grid.bounds[1::2])]
-    return math.hypot(*sides) / math.prod(max(n - 1, 1) for n in grid.dims) ** (1 / 3)

@@ -11,7 +11,6 @@ from vtkmodules.vtkCommonDataModel import (
     vtkHyperTreeGrid,
     vtkHyperTreeGridNonOrientedGeometryCursor,
     vtkImageData,
-    vtkRectilinearGrid,
 )
 from vtkmodules.vtkFiltersGeneral import vtkGradientFilter
 
