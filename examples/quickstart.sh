@@ -9,6 +9,6 @@ source "$root/plugin/env.sh"
 
 # ParaView 5.11 renders only where there is an X server; without a screen it gets a virtual one.
 screen=()
-if [ -z "${DISPLAY:-}" ]; then screen=(xvfb-run -a -s "-screen 0 1600x1000x24"); fi
+if [ -z "${DISPLAY:-}" ]; then screen=(xvfb-run -a -s "-screen 0 1600x1000x24 -noreset"); fi
 cd "$root"
 exec "${screen[@]}" pvpython examples/quickstart.py "$@"

@@ -46,7 +46,8 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_
 options=(-rfEs ${selected:+-m "$selected"} "$@")
 export PYTEST_ADDOPTS="${options[*]@Q}"
 
-screen=(xvfb-run -a -s "-screen 0 1600x1000x24")
+# -noreset: after its last client Xvfb would start anew, and a program that connects meanwhile is aborted.
+screen=(xvfb-run -a -s "-screen 0 1600x1000x24 -noreset")
 report=()
 failed=0
 for stage in "${stages[@]}"; do

@@ -45,6 +45,7 @@ def mpirun(ranks, *arguments, timeout=120):
 # -- one process ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("association", ["point", "cell"])
 @pytest.mark.parametrize("dims, bricks", [((19, 17, 16), (2, 2, 2)), ((31, 7, 1), (5, 1, 1)), ((9, 8, 13), (1, 1, 3))])
 def test_a_smooth_volume_is_learned_in_bricks(association, dims, bricks):
@@ -188,6 +189,7 @@ def test_impossible_bricks_are_told():
         train(values, grid, (1, 1, 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", ["cpu,cpu", "cpu,cpu,cpu"])
 def test_several_devices_give_the_same_model(devices):
     values, grid = wave((17, 16, 15))

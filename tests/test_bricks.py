@@ -67,6 +67,7 @@ def positions_in(layout, seed, count=200):
     return np.concatenate([free, on_values, on_faces, np.where(random.random((count, 3)) < 0.5, free, on_faces)])
 
 
+@pytest.mark.slow
 @MANY
 @given(layouts(), st.integers(0, 10**6))
 def test_the_owner_holds_its_positions(layout, seed):

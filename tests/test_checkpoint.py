@@ -251,6 +251,7 @@ def test_the_plateau_rule_goes_on_from_every_step(monkeypatch):
     assert whole.finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [None, STREAMED])
 @pytest.mark.parametrize("placement", ["kdtree", "random"])
 def test_the_steps_of_a_device_go_on_bit_for_bit(placement, budget, device_steps, tmp_path):

@@ -173,6 +173,7 @@ def test_an_interrupted_training_goes_on(tmp_path):
     assert not (tmp_path / "m.apmgsrn.training").exists()
 
 
+@pytest.mark.slow
 def test_info_tells_the_header(model):
     text = run("info", model[0])
     for part in ("9 x 8 x 7 on points", "2 x 1 x 1, ghosts 0", "2: 1 2.5", "float32", "number_of_grids", "hidden_layers"):
@@ -186,6 +187,7 @@ def test_info_tells_the_header(model):
 # -- sample, export, compare -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sample_writes_what_the_volume_has(model, tmp_path):
     path, _, grid = model
     random = np.random.default_rng(0)
@@ -237,6 +239,7 @@ def test_export_of_a_region_has_its_values(model, tmp_path, inside):
     np.testing.assert_array_equal(arrays["point", "v"], whole[:, 2:3, 2:7])
 
 
+@pytest.mark.slow
 def test_export_in_the_original_type(tmp_path):
     values, _ = wave((9, 8, 7), dtype="uint8")
     np.save(tmp_path / "f.npy", values)
@@ -250,6 +253,7 @@ def test_export_in_the_original_type(tmp_path):
     assert where.origin == (2, 2, 0)
 
 
+@pytest.mark.slow
 def test_compare_has_the_figures_of_the_metrics(scalar, tmp_path):
     path, values = scalar
     found = NeuralVolume.open(path, "cpu").sample_region()
@@ -325,6 +329,7 @@ def test_render_is_the_picture_of_the_renderer(scalar, tmp_path):
     assert f"41 x 30, {picture.samples} samples" in out
 
 
+@pytest.mark.slow
 def test_render_takes_colour_maps_of_paraview_and_cameras(scalar, tmp_path):
     path, _ = scalar
     colour_map = [{"Name": "m", "RGBPoints": [0, 0, 1, 0, 2, 0, 1, 0], "Points": [0, 0.5, 0.5, 0, 2, 1, 0.5, 0]}]
@@ -337,6 +342,7 @@ def test_render_takes_colour_maps_of_paraview_and_cameras(scalar, tmp_path):
     assert read_png(tmp_path / "i.png")[..., 3].any()
 
 
+@pytest.mark.slow
 def test_convert_makes_a_model_of_the_published_code(tmp_path):
     part = ReferencePart(fused=True)
     part.save(tmp_path / "m", (7, 8, 9))

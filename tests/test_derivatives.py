@@ -129,6 +129,7 @@ def test_slopes_are_differences_of_the_blended_networks(name, interpolation):
     np.testing.assert_array_equal(slopes_at_points(sampler, positions, LAST_TWO)[1], slopes[:, LAST_TWO])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_second_derivatives_are_differences_of_the_blended_networks(name):
     layout, positions = LAYOUTS[name], random_positions(LAYOUTS[name], 2, 100)
@@ -311,6 +312,7 @@ def test_the_jacobian_is_differences_in_the_world(name, counts, transform):
         assert_near(jacobian[smooth][..., axis], expected[smooth][..., axis])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [IDENTITY, LOG, ASINH], ids=lambda t: t.kind)
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_hessian_is_differences_in_the_world(name, transform):

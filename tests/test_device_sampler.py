@@ -97,6 +97,7 @@ def test_streaming_brings_every_value_equally_often():
     assert np.allclose(halves, 1, atol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("budget", [None, STREAMED])
 @pytest.mark.parametrize("positions", ["values", "continuous"])

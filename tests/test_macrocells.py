@@ -16,6 +16,7 @@ from apmgsrn_core.stored_macrocells import SHARE, pack_macrocells, unpack_macroc
 from apmgsrn_core.transfer_function import TransferFunction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
 @pytest.mark.parametrize("counts", [(1, 1, 1), (2, 3, 5), (8, 7, 9), None])
 def test_random_values_are_in_the_range_of_their_cell(association, stretched, counts):

@@ -12,6 +12,7 @@ from apmgsrn_core.model_config import ModelConfig
 TINY = ModelConfig(2, 1, (3, 3, 3), hidden_layers=1, hidden_width=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.integers(1, 3), st.tuples(*[st.integers(1, 9)] * 3), st.floats(0, 1), st.booleans(), st.integers(0, 99))
 def test_packing_is_exact(arrays, shape, share, same, seed):

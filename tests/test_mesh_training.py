@@ -23,6 +23,7 @@ def samples(count=4000, seed=0):
 SPECS = (ArraySpec("t", 1, "float32", "cell"), ArraySpec("v", 3, "float64", "point"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 2)])
 def test_a_mesh_comes_back(bricks):
     points, values = samples()
@@ -47,6 +48,7 @@ def test_outside_of_the_mesh_there_is_nothing():
     np.testing.assert_array_equal(result.volume.valid_points(centres), covered.ravel())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 2)])
 @pytest.mark.parametrize("parts", [2, 3, 4])
 def test_finer_voxels_than_those_of_the_grid(parts, bricks):

@@ -39,6 +39,7 @@ def train(data, seed=0, model=MODEL, **choices):
     return network, psnr_of(mean_squared_error([network], sampler))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims, components", [((25, 24, 23), 1), ((97, 96, 1), 1), ((17, 17, 17), 4)])
 def test_samples_at_the_lattice_reach_what_the_lattice_does(dims, components):
     values, grid = wave(dims, components)

@@ -70,6 +70,7 @@ def test_large_grids_are_cut_into_slabs():
     assert (block.lanes, block.nodes) == (2 * 3 * 9, (1, 64, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("referenced", [False, True])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_what_is_read_is_within_half_a_step_and_stays(config, referenced):

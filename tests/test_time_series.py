@@ -26,6 +26,7 @@ def trained(times=TIMES, bricks=(1, 1, 1), **settings):
     return list(train_series(((t, at(t)) for t in times), GRID, **settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1)])
 def test_each_step_comes_back_at_its_time(bricks):
     results = trained(bricks=bricks)
@@ -93,6 +94,7 @@ def test_a_logarithm_stays_one():
         list(train_series([*steps, (2.0, at(2))], GRID, arrays=spec, model=TINY, train=FEW))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "time, values, change, message",
     [
@@ -115,6 +117,7 @@ def test_a_model_without_time_takes_no_step():
         train_volume(at(1), GRID, time=1.0, append=model, model=TINY, train=FEW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"bricks": (2, 1, 1)}, {"bricks": (2, 1, 1), "parameters": 6000}, {"parameters": 5000}])
 def test_steps_of_the_default_model(settings):
     """Its bricks have resolutions of their own in the manifest."""

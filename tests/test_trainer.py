@@ -45,6 +45,7 @@ def test_every_kind_of_model_is_learned(model):
     assert psnr(values, result.volume.reconstruct()) > 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "int64", "float32", "float64"])
 def test_every_type_on_points_and_cells(dtype):
     for association in ("point", "cell"):
@@ -236,6 +237,7 @@ def test_unknown_device_is_named():
             train(values, grid, device=device)
 
 
+@pytest.mark.slow
 def test_values_beyond_float32_are_told_and_kept():
     grid, told = Grid((9, 8, 7)), []
     values = np.linspace(1e299, 1e300, 9 * 8 * 7).reshape(7, 8, 9)

@@ -141,6 +141,7 @@ DECODERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["full", "fast"])
 @pytest.mark.parametrize("decoder", DECODERS, ids=str)
 def test_values_of_any_decoder(decoder, precision):
@@ -149,6 +150,7 @@ def test_values_of_any_decoder(decoder, precision):
     assert_near(found, network(points_of(33)).detach(), OUTPUT[precision])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["full", "fast"])
 @pytest.mark.parametrize("decoder", DECODERS, ids=str)
 def test_loss_and_gradients_of_any_decoder(decoder, precision):
@@ -277,6 +279,7 @@ for half, block in ((True, 64), (False, 32)):
 """
 
 
+@pytest.mark.slow
 def test_the_kernels_compile_for_a_gpu(tmp_path):
     """The compiler knows less than the interpreter. It needs no GPU: code for compute capability 8.0."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}

@@ -56,7 +56,7 @@ def play(script: Path, folder: Path, **places: str) -> subprocess.CompletedProce
         Path(pictures).mkdir(parents=True, exist_ok=True)
         command = ["bash", "-c", WITH_PICTURES, "bash", str(Path(pictures).resolve() / script.stem), *command]
     # timeout ends the whole group of processes: a window that waits for a click would wait for ever
-    command = ["timeout", "--kill-after=10", "200", "xvfb-run", "-a", "-s", "-screen 0 1600x1000x24", *command]
+    command = ["timeout", "--kill-after=10", "200", "xvfb-run", "-a", "-s", "-screen 0 1600x1000x24 -noreset", *command]
     sourced = f'source "{ROOT}/plugin/env.sh" && exec "$@"'
     settings = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
     return subprocess.run(
