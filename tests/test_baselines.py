@@ -31,6 +31,7 @@ def wave(components=1):
     return np.stack(waves, axis=-1).astype(np.float32) if components > 1 else waves[0].astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("components", [1, 3])
 def test_each_trains_is_saved_and_opened_without_trust(tmp_path, name, components):

@@ -209,6 +209,7 @@ def test_progress_tells_of_the_whole():
     assert "of 4 done" in states[-1].message
 
 
+@pytest.mark.slow
 def test_a_time_budget_is_for_all_bricks():
     values, grid = wave((17, 16, 15))
     start = time.perf_counter()

@@ -214,6 +214,7 @@ def test_a_step_whose_start_is_dead_begins_anew_and_stands_for_itself(monkeypatc
     assert psnr(at(1), model.volume.sample_region(time=1.0)) > 30
 
 
+@pytest.mark.slow
 def test_a_step_of_bricks_goes_on_where_it_was_cut_off(tmp_path):
     path, settings = tmp_path / "m.apmgsrn", {"bricks": (2, 1, 1)}
     whole = series([0, 1], **settings)[-1].to_bytes()

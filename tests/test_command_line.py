@@ -212,6 +212,7 @@ def test_sample_writes_what_the_volume_has(model, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "q.npy"), np.concatenate([values, slopes.reshape(-1, 9)], 1), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [[], ["--scale", "2"], ["--dims", "5", "9", "4"]], ids=str)
 def test_export_writes_the_lattice_in_all_kinds(model, tmp_path, inside, choice):
     path, _, grid = model
@@ -310,6 +311,7 @@ def read_png(path):
     return rows[:, 1:].reshape(height, width, 4)
 
 
+@pytest.mark.slow
 def test_render_is_the_picture_of_the_renderer(scalar, tmp_path):
     path, _ = scalar
     volume = NeuralVolume.open(path, "cpu")

@@ -284,6 +284,7 @@ def test_a_forced_path_that_is_not_there_is_refused():
         cpu.NativeKernel(path="neon")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word, name", [("torch", "torch"), ("native", "native portable")])
 def test_the_environment_forces_a_kernel(word, name):
     code = "import torch; from apmgsrn_core.kernels import choose; print(choose(torch.device('cpu')).name)"

@@ -93,6 +93,7 @@ def flow(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u, np.moveaxis(np.array(rows), 2, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts, nodes", [((1, 1, 1), (10, 10, 10)), ((2, 1, 1), (7, 10, 10))], ids=str)
 def test_a_trained_flow_has_the_derivatives_of_the_flow(counts, nodes):
     length = np.array([2 * np.pi, np.pi, 3.0])

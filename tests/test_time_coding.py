@@ -214,6 +214,7 @@ def test_the_limit_of_numbers_a_byte_holds_for_what_takes_least():
     assert all((t == 0).all() for t in unpack_tensors(data, config).values())
 
 
+@pytest.mark.slow
 def test_damaged_bytes_give_an_error_or_finite_numbers():
     config = CONFIGS[1]
     data = pack_tensors(random_tensors(config), equal_steps(config), config)

@@ -52,6 +52,7 @@ def test_between_two_steps_values_are_mixed():
     assert [volume.step_at(t) for t in (None, 0, 0.5, 0.9, 1.0 - 1e-12, 3, 4)] == [0, 0, 0, 0, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_appending_is_what_a_series_does(tmp_path):
     path = tmp_path / "m.apmgsrn"
     whole = trained()[-1].to_bytes()
@@ -61,6 +62,7 @@ def test_appending_is_what_a_series_does(tmp_path):
     assert first_steps(ModelFile(whole), 2) == trained(TIMES[:2])[-1].to_bytes()
 
 
+@pytest.mark.slow
 def test_a_series_goes_on_where_it_was_cut_off(tmp_path):
     path = tmp_path / "m.apmgsrn"
     trained(TIMES[:2], path=path)

@@ -34,6 +34,7 @@ def run(ranks, folder, what):
 # -- in this process ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [False, True])
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1), (3, 2, 4)])
 def test_bricks_and_sampling_agree(cells, bricks, tmp_path):

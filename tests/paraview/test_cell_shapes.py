@@ -84,6 +84,7 @@ def world_sizes(shape, corners, p):
     return np.sqrt(np.abs(np.linalg.det(t @ t.transpose(0, 2, 1))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FULL, ids=NAMES.get)
 def test_sizes_are_the_sums_of_little_pieces(kind):
     shape, _ = CELL_TYPES[kind]
@@ -93,6 +94,7 @@ def test_sizes_are_the_sums_of_little_pieces(kind):
     assert cell_sizes(shape, corners)[0] == pytest.approx(expected, rel=0.02 if shape.simplex else 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FULL, ids=NAMES.get)
 def test_positions_are_uniform_in_the_world(kind):
     """Chi-square over the octants around the centre, in a cell that is much wider on one side than on the other."""

@@ -82,6 +82,7 @@ print("cells:", tree.GetDataInformation().GetNumberOfCells())
 """
 
 
+@pytest.mark.slow
 def test_any_data_of_the_readme(tmp_path):
     """As it stands there, less most of the iterations, on a small ocean where the real one is."""
     axes = np.linspace(20.5, 379.5, 37), np.linspace(-89.5, 89.5, 19), np.array([-50.0, -30, -15, -10, -6, -3, -1, 0])

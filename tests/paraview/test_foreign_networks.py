@@ -47,6 +47,7 @@ def trusted(name):
     return KINDS[name] != "class"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_each_baseline_is_sampled_compared_and_differentiated(baselines, name):
     source = simple.NeuralVolume(FileName=str(baselines[name]), TrustFile=trusted(name), Device="cpu")
@@ -68,6 +69,7 @@ def test_each_baseline_is_sampled_compared_and_differentiated(baselines, name):
     assert output(compared, 1).GetColumnByName("psnr").GetValue(0) > 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fvsrn", "hash_grid"])
 def test_what_runs_code_is_refused_until_it_is_trusted(baselines, name, vtk_errors):
     source = simple.NeuralVolume(FileName=str(baselines[name]), Device="cpu")
@@ -140,6 +142,7 @@ def test_the_adaptive_output_takes_a_foreign_network(baselines):
     assert 8 < output(source).GetNumberOfCells() < 600
 
 
+@pytest.mark.slow
 def test_a_foreign_network_is_rendered_where_it_is_trusted(baselines, vtk_errors):
     source = simple.NeuralVolume(FileName=str(baselines["hash_grid"]), TrustFile=1, Device="cpu")
     source.UpdatePipeline()

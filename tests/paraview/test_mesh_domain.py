@@ -122,6 +122,7 @@ VOLUMES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [(8, 9, 7), (14, 13, 12), (3, 2, 4)])
 @pytest.mark.parametrize("kind", VOLUMES)
 def test_a_mask_is_what_a_search_finds(kind, dims):

@@ -103,6 +103,7 @@ def test_initial_model_is_refined(tmp_path, trainings):
     assert len(trainings) == 3
 
 
+@pytest.mark.slow
 def test_temporary_models_go_away_with_the_process(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(f"""

@@ -5,6 +5,7 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 
 from conftest import ROOT
+import pytest
 from paraview import simple
 
 SCRIPT = """
@@ -21,6 +22,7 @@ print("ARRAYS", trainer.PointData.keys(), simple.NeuralVolume, simple.NeuralVolu
 """
 
 
+@pytest.mark.slow
 def test_the_py_door(tmp_path):
     """It finds its Python by itself: without our folders on PYTHONPATH."""
     path = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if not p.startswith(str(ROOT / "plugin"))]

@@ -124,6 +124,7 @@ def test_an_empty_picture_still_has_the_bounds_of_the_model():
 # ---- in the view --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [0, 1])
 def test_the_view_shows_the_picture_of_the_core(models, view, parallel):
     renderer = show(view, models["f"])

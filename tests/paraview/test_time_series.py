@@ -52,6 +52,7 @@ def trained(source, **settings):
     return filter_
 
 
+@pytest.mark.slow
 def test_all_steps_are_in_one_file_and_shown_at_their_time(tmp_path):
     source = moving()
     filter_ = trained(source, TimeSteps="All", ModelFile=str(tmp_path / "m.apmgsrn"))
@@ -75,6 +76,7 @@ def test_all_steps_are_in_one_file_and_shown_at_their_time(tmp_path):
     assert own == 1.75
 
 
+@pytest.mark.slow
 def test_going_through_time_does_not_train_again(tmp_path, monkeypatch):
     import apmgsrn_core.volume_training as training
 
@@ -128,6 +130,7 @@ def test_steps_are_appended_to_the_model_of_one(tmp_path):
     assert tuple(volume.TimestepValues) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_several_steps_are_rounded_and_the_panel_says_so(tmp_path):
     sizes = {}
     for rounding in (-1, 0, 1):
@@ -147,6 +150,7 @@ def test_a_range_of_steps():
     assert "trained 2 of 2 time steps" in info(filter_, "Status")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source, settings, words",
     [

@@ -90,6 +90,7 @@ def relative_error(given, found, name, association):
     return np.sqrt(np.mean((expected - values) ** 2)) / np.ptp(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_arrays_come_back_on_the_data_itself(kind, tmp_path):
     data, path = smooth_id(KINDS[kind]()), str(tmp_path / "m.apmgsrn")
@@ -188,6 +189,7 @@ FLAT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FLAT)
 def test_flat_data_and_points(kind):
     data = FLAT[kind]()
@@ -259,6 +261,7 @@ def hole_of(count, seed=1):
     return flags
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 2, 1)])
 @pytest.mark.parametrize("marked", ["point", "cell"])
 @pytest.mark.parametrize("side", ["point", "cell"])
@@ -351,6 +354,7 @@ def test_blocks_of_several_types_are_one_array(tmp_path):
 # -- what cannot be trained ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("several", [False, True])
 def test_an_array_that_one_block_has_not_is_told_with_the_block(several, nested, vtk_errors):

@@ -99,6 +99,7 @@ def test_on_two_ranks_an_error_is_one_line_and_ends_the_job(data, tmp_path, argu
     assert not model.exists()
 
 
+@pytest.mark.slow
 def test_errors_before_the_training():
     status, _, errors = run("nothing.vti")
     assert status == 1 and ours(errors) == ["train_bricks: nothing.vti: no such file"]
@@ -109,6 +110,7 @@ def test_errors_before_the_training():
     assert done.returncode == 1 and "source plugin/env.sh" in ours(done.stderr)[0]
 
 
+@pytest.mark.slow
 def test_the_plugin_is_loaded_where_nothing_has_loaded_it(data, tmp_path):
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "PV_PLUGIN_CONFIG_FILE"}
     command = ["pvpython", SCRIPT, data, "--model", str(tmp_path / "m.apmgsrn"), *TRAINING]
