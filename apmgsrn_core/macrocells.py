@@ -119,18 +119,22 @@ class VisibleCells:
         lengths: int [z, y, x], steps from one sample to the next in a cell, powers of 2; None: 1 everywhere.
 
     Attributes:
+        counts: Cells along x, y, z.
         visible: (cells,) bool, flat.
+        far: (cells,) uint8 cells to the nearest visible one.
+        lengths: (cells,) uint8, or None.
         highest: (cells,) float32 largest value of each.
     """
 
     def __init__(self, cells: Macrocells, visible: np.ndarray, device, lengths: np.ndarray | None = None):
+        self.counts = cells.counts
         self._counts = torch.tensor(cells.counts, dtype=torch.float32, device=device)
         self._last = self._counts - 1
         self._strides = (1, cells.counts[0], cells.counts[0] * cells.counts[1])
         self.visible = torch.from_numpy(visible.reshape(-1).copy()).to(device)
-        self._far = torch.from_numpy(distances(visible).reshape(-1)).to(device)
+        self.far = torch.from_numpy(distances(visible).reshape(-1)).to(device)
         self.highest = torch.from_numpy(cells.high.astype(np.float32).reshape(-1).copy()).to(device)
-        self.lengths = None if lengths is None else torch.from_numpy(lengths.reshape(-1).astype(np.int64)).to(device)
+        self.lengths = None if lengths is None else torch.from_numpy(lengths.reshape(-1).astype(np.uint8)).to(device)
 
     def number_of(self, points: torch.Tensor) -> torch.Tensor:
         """(..., 3) box coordinates -> (...) int64 number of the cell."""
@@ -144,7 +148,7 @@ class VisibleCells:
         """(m,) int64: steps `along` (m, 3) from points (m, 3) to the first sample beyond the empty cells around them; 0 in a
         visible cell."""
         place = (points * self._counts).floor_().clamp_(min=0).minimum(self._last)
-        far = self._far[self._number(place)]
+        far = self.far[self._number(place)]
         reach = far.to(torch.float32)[:, None]
         bound = torch.where(along > 0, place + reach, place + 1 - reach) / self._counts
         steps = torch.where(along == 0, torch.inf, (bound - points) / along).amin(dim=1)

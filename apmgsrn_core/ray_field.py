@@ -13,7 +13,7 @@ from .array_spec import columns_of
 from .array_values import in_unit, normalised
 from .errors import DataError, FieldError
 from .grid import Grid
-from .kernels import kernel_for
+from .kernels import kernel_for, native_march
 from .manifest import ArrayInfo
 
 INNER = 1.0 - 2.0**-22  # largest coordinate of a slope, see `brick_derivatives.py`
@@ -32,10 +32,13 @@ class RayField:
         info: The array; of a magnitude its range.
         matrix: (3, 3) d box / d world.
         device: Of the tensors.
+        native: Marches rays in native code (`kernels.native_march`); None: torch does.
 
     Raises:
         FieldError: No such array. DataError: the lattice is flat.
     """
+
+    native = None
 
     def __init__(self, volume, field: str | None = None, time: float | None = None):
         self.volume, self.time = volume, time
@@ -105,6 +108,8 @@ class NetworkField(RayField):
         slopes = (ends[1] - ends[0])[:, None] * self.matrix
         self._slopes = torch.tensor(slopes, dtype=torch.float32, device=self.device)
         self.to_normalised = np.concatenate([np.diag(ends[1] - ends[0]), ends[:1].T], axis=1)
+        mapping = self._scale, self._offset, self._slopes
+        self.native = native_march(self._kernel, self.network, self._column, *mapping)
 
     @staticmethod
     def fits(volume, info: ArrayInfo) -> bool:

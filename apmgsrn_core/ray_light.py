@@ -15,16 +15,17 @@ class Light:
 
     Args:
         directions: (n, 3) float32 of all rays, unit length, in the world.
+        ambient, diffuse, specular, power: Also as `numbers`.
     """
 
     def __init__(self, directions: torch.Tensor, ambient: float, diffuse: float, specular: float, power: float):
-        self._directions, self._numbers = directions, (ambient, diffuse, specular, power)
+        self.directions, self.numbers = directions, (ambient, diffuse, specular, power)
 
     def lit(self, colours: torch.Tensor, gradients: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Colours (m, 3) at gradients (m, 3) on the rays of numbers (m,) -> (m, 3)."""
-        ambient, diffuse, specular, power = self._numbers
+        ambient, diffuse, specular, power = self.numbers
         length = gradients.norm(dim=1)
-        facing = (gradients * self._directions[rows]).sum(dim=1).abs() / length.clamp(min=TINY)
+        facing = (gradients * self.directions[rows]).sum(dim=1).abs() / length.clamp(min=TINY)
         facing = facing.clamp(max=1.0)[:, None]
         lit = (ambient + diffuse * facing) * colours + specular * facing**power
         return torch.where(length[:, None] > TINY, lit.clamp(0, 1), colours)

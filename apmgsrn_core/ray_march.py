@@ -129,7 +129,7 @@ def _block(field: RayField, rays: RayBatch, cells: VisibleCells | None, mode, si
         chosen = mode.wanted(rays, cells, where)
         wanted = wanted if chosen is None else wanted & chosen
         if cells.lengths is not None:
-            lengths = cells.lengths[where]
+            lengths = cells.lengths[where].long()
             wanted &= ((rays.first[:, None] + steps) & (lengths - 1)) == 0
     seen = wanted.reshape(-1).nonzero()[:, 0]
     points = points.reshape(-1, 3)[seen]

@@ -18,9 +18,14 @@ REFINEMENTS = 6  # of the place where a surface is hit
 
 
 class Accumulation:
-    """The state of `count` rays: premultiplied colour (n, 3), opacity (n,), depth (n,) in steps, NaN while nothing was seen."""
+    """The state of `count` rays: premultiplied colour (n, 3), opacity (n,), depth (n,) in steps, NaN while nothing was seen.
+
+    What native code marches says as what in `native`, and has `table`, `limit`, `light` and its own `sums` for it.
+    """
 
     between = False
+    native: str | None = None
+    limit, light = 1.0, None
 
     def __init__(self, count: int, device):
         self.colour = torch.zeros(count, 3, device=device)
@@ -51,9 +56,10 @@ class Composite(Accumulation):
 
     def __init__(self, count: int, field: RayField, table: RayTable, limit: float, light: Light | None):
         super().__init__(count, field.device)
-        self._field, self._table, self._least, self._light = field, table, 1.0 - limit, light
-        self.between = table.preintegrated
-        self._weighted = torch.zeros(count, device=field.device)  # depth times its share of the opacity
+        self._field, self.table, self.limit, self.light = field, table, limit, light
+        self._least, self.between = 1.0 - limit, table.preintegrated
+        self.native = None if self.between else "composite"
+        self.sums = torch.zeros(count, device=field.device)  # depth times its share of the opacity
 
     def add(self, block: Block) -> torch.Tensor:
         rays, (n, k) = block.rays, block.values.shape
@@ -64,7 +70,7 @@ class Composite(Accumulation):
         before = torch.cat([(1.0 - self.opacity[rays.rows])[:, None], passed[:, :-1]], dim=1)
         shares = torch.where(before > self._least, before - passed, 0.0)
         flat_shares = shares.reshape(-1)[flat]
-        if self._light is not None:
+        if self.light is not None:
             colour = self._lit(block, flat, colour, flat_shares)
         part = torch.zeros(n * k, 3, device=alpha.device)
         part[flat] = colour * flat_shares[:, None]
@@ -77,12 +83,12 @@ class Composite(Accumulation):
         """Colours (m, 3), opacities (m,) and flat numbers in the block of what is composited."""
         if not self.between:
             values = block.values.view(-1)[block.seen]
-            colour, alpha = self._table.at(values, block.lengths)
+            colour, alpha = self.table.at(values, block.lengths)
             return colour, alpha, block.seen
         left = torch.cat([block.rays.left[:, None], block.values[:, :-1]], dim=1).view(-1)
         right = block.values.view(-1)
         flat = (~(left.isnan() | right.isnan())).nonzero()[:, 0]
-        colour, alpha = self._table.between(left[flat], right[flat])
+        colour, alpha = self.table.between(left[flat], right[flat])
         return colour, alpha, flat
 
     def _lit(self, block: Block, flat: torch.Tensor, colour: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -92,13 +98,13 @@ class Composite(Accumulation):
         points = rays.start[rows] + (rays.next[rows] + steps)[:, None].to(torch.float32) * rays.along[rows]
         self.evaluated += len(bright)
         colour = colour.clone()
-        colour[bright] = self._light.lit(colour[bright], self._field.gradients(points), rays.rows[rows])
+        colour[bright] = self.light.lit(colour[bright], self._field.gradients(points), rays.rows[rows])
         return colour
 
     def _note_depth(self, rays: RayBatch, before: torch.Tensor, passed: torch.Tensor, shares: torch.Tensor) -> None:
         first = (rays.first + rays.next).to(torch.float32) + 0.5
         column = torch.arange(before.shape[1], dtype=torch.float32, device=before.device)
-        self._weighted[rays.rows] += (shares * (first[:, None] + column)).sum(dim=1)
+        self.sums[rays.rows] += (shares * (first[:, None] + column)).sum(dim=1)
         half = (before > 0.5) & (passed <= 0.5)
         row, step = half.nonzero(as_tuple=True)
         self.depth[rays.rows[row]] = first[row] + step.to(torch.float32)
@@ -106,7 +112,7 @@ class Composite(Accumulation):
     def finish(self) -> None:
         """Rays that did not become half opaque have the mean depth of what was seen."""
         faint = (self.depth.isnan() & (self.opacity > 0)).nonzero()[:, 0]
-        self.depth[faint] = self._weighted[faint] / self.opacity[faint]
+        self.depth[faint] = self.sums[faint] / self.opacity[faint]
 
 
 class Surfaces(Accumulation):
@@ -187,29 +193,31 @@ class Surfaces(Accumulation):
 class Maximum(Accumulation):
     """The largest value along a ray, coloured by the function; with its own opacity."""
 
+    native = "maximum"
+
     def __init__(self, count: int, field: RayField, table: RayTable):
         super().__init__(count, field.device)
-        self._table, self._most = table, torch.full((count,), -torch.inf, device=field.device)
+        self.table, self.sums = table, torch.full((count,), -torch.inf, device=field.device)
 
     def wanted(self, rays: RayBatch, cells, where: torch.Tensor) -> torch.Tensor:
-        return cells.highest[where] > self._most[rays.rows][:, None]
+        return cells.highest[where] > self.sums[rays.rows][:, None]
 
     def add(self, block: Block) -> torch.Tensor:
         rays = block.rays
         values = torch.where(block.values.isnan(), -torch.inf, block.values)
         most, column = values.max(dim=1)
-        more = most > self._most[rays.rows]
+        more = most > self.sums[rays.rows]
         rows = rays.rows[more]
-        self._most[rows] = most[more]
+        self.sums[rows] = most[more]
         self.depth[rows] = (rays.first + rays.next + column)[more].to(torch.float32) + 0.5
         return torch.ones_like(more)
 
     def finish(self) -> None:
-        self._paint(self._most, self._most > -torch.inf)
+        self._paint(self.sums, self.sums > -torch.inf)
 
     def _paint(self, values: torch.Tensor, there: torch.Tensor) -> None:
         rows = there.nonzero()[:, 0]
-        colour, self.opacity[rows] = self._table.of_unit(values[rows])
+        colour, self.opacity[rows] = self.table.of_unit(values[rows])
         self.colour[rows] = colour * self.opacity[rows, None]
         self.depth[self.opacity == 0] = torch.nan
 
@@ -217,9 +225,11 @@ class Maximum(Accumulation):
 class Average(Maximum):
     """The mean of the values along a ray, coloured by the function; with its own opacity, at the depth of the middle."""
 
+    native = "average"
+
     def __init__(self, count: int, field: RayField, table: RayTable):
         super().__init__(count, field, table)
-        self._sums = torch.zeros(count, 3, device=field.device)  # number of values, their sum, that of their depths
+        self.sums = torch.zeros(count, 3, device=field.device)  # number of values, their sum, that of their depths
 
     def wanted(self, rays: RayBatch, cells, where: torch.Tensor) -> None:
         return None
@@ -229,10 +239,10 @@ class Average(Maximum):
         column = torch.arange(block.values.shape[1], device=there.device)
         depth = ((rays.first + rays.next)[:, None] + column).to(torch.float32) + 0.5
         parts = [there.to(torch.float32), torch.where(there, block.values, 0.0), torch.where(there, depth, 0.0)]
-        self._sums[rays.rows] += torch.stack([part.sum(dim=1) for part in parts], dim=1)
+        self.sums[rays.rows] += torch.stack([part.sum(dim=1) for part in parts], dim=1)
         return torch.ones_like(rays.rows, dtype=torch.bool)
 
     def finish(self) -> None:
-        count = self._sums[:, 0]
-        self.depth = self._sums[:, 2] / count
-        self._paint(self._sums[:, 1] / count, count > 0)
+        count = self.sums[:, 0]
+        self.depth = self.sums[:, 2] / count
+        self._paint(self.sums[:, 1] / count, count > 0)

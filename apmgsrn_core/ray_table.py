@@ -20,20 +20,28 @@ class RayTable:
         field: Of the scaled values.
         step: In the world.
         preintegrated: Whether `between` will be asked.
+
+    Attributes:
+        rows: (SIZE, 4) float32 red, green, blue, opacity of the unit distance.
+        first, rows_per_value: Scaled value of the first row, and rows to a step of 1 in scaled values.
+        exponent: Unit distances in a step.
     """
+
+    first, rows_per_value = -BEYOND, (SIZE - 1) / (1 + 2 * BEYOND)
 
     def __init__(self, function: TransferFunction, field: RayField, step: float, preintegrated: bool = False):
         self.preintegrated, self._function, self._step = preintegrated, function, step
+        self.exponent = step / function.unit_distance
         scaled = np.linspace(-BEYOND, 1 + BEYOND, SIZE)
         values = field.unscaled(scaled)
         table = np.concatenate([function.colours_at(values), function.opacities_at(values)[:, None]], axis=1)
-        self._table = torch.tensor(table, dtype=torch.float32, device=field.device)
+        self.rows = torch.tensor(table, dtype=torch.float32, device=field.device)
         if preintegrated:
             self._sums = torch.tensor(_integrals(table), dtype=torch.float64, device=field.device)
 
     def of_unit(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(m,) scaled values -> colours (m, 3) and opacities (m,) of the unit distance; NaN is transparent."""
-        found = self._looked_up(self._table, values)
+        found = self._looked_up(self.rows, values)
         return found[:, :3], torch.where(values.isnan(), 0.0, found[:, 3])
 
     def at(self, values: torch.Tensor, lengths: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +65,7 @@ class RayTable:
 
     def _place(self, values: torch.Tensor) -> torch.Tensor:
         """Where values are in the table, from 0 to its last row; NaN at 0."""
-        place = ((values + BEYOND) * ((SIZE - 1) / (1 + 2 * BEYOND))).clamp(0, SIZE - 1)
+        place = ((values - self.first) * self.rows_per_value).clamp(0, SIZE - 1)
         return place.nan_to_num(0.0)
 
     def _looked_up(self, table: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

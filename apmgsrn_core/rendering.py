@@ -149,7 +149,8 @@ class _Scene:
         near, far = self._interval(origins, directions)
         rays = RayBatch.between(self._field, origins, directions, near, far, self._step)
         mode = self._mode(directions)
-        self.samples += march(self._field, rays, self._cells, mode)
+        native = self._field.native if mode.native else None
+        self.samples += native.march(rays, self._cells, mode) if native else march(self._field, rays, self._cells, mode)
         mode.finish()
         self.samples += mode.evaluated
         colours = torch.cat([mode.colour, mode.opacity[:, None]], dim=1).cpu().numpy()

@@ -71,6 +71,14 @@ def native_batches(data, blocks, continuous: bool):
     return NativeBatches(data, blocks, continuous) if there and NativeBatches.supports(data) else None
 
 
+def native_march(kernel, network, column: int, scale, offset, slopes):
+    """What marches rays through a network natively (`cpu_march.NativeMarch`); None where torch does it."""
+    from .cpu_march import NativeMarch
+
+    there = hasattr(kernel, "prepare")
+    return NativeMarch(kernel, network, column, scale, offset, slopes) if there else None
+
+
 @functools.cache
 def _native(device_type: str, precision: str, path: str | None):
     """(a kernel, "") or (None, why there is none)."""

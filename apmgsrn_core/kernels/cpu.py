@@ -111,7 +111,7 @@ class NativeKernel:
         self.path = chosen_path(path)
         self.name = f"native {'avx512' if self.path == 'amx' and not self.fast else self.path}"
         self._prepared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-        self._exact = NativeKernel("full", path) if self.fast else self
+        self.exact = NativeKernel("full", path) if self.fast else self
 
     def supports(self, network) -> str:
         """ "" when this network can be evaluated, else why not."""
@@ -122,7 +122,8 @@ class NativeKernel:
         most = max(entry.size // entry.features for entry in network.table.entries)
         return f"a grid of {most} nodes (at most {MOST_NODES})" if most > MOST_NODES else ""
 
-    def _prepare(self, network) -> _Prepared:
+    def prepare(self, network) -> _Prepared:
+        """The network in the kernels' own layout."""
         threads = thread_count()
         known = self._prepared.get(network)
         if known is None or known[0] != threads:
@@ -134,14 +135,14 @@ class NativeKernel:
 
     def values(self, network, points: torch.Tensor) -> torch.Tensor:
         """(n, 3) -> (n, outputs), without gradients."""
-        prepared, points = self._prepare(network), points.detach().contiguous()
+        prepared, points = self.prepare(network), points.detach().contiguous()
         result = points.new_empty(len(points), network.layers[-1].out_features)
         _check(self.library.apm_values(prepared.handle, _address(points), len(points), _address(result)))
         return result
 
     def lattice(self, network, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Three axes of coordinates -> (nz, ny, nx, outputs), without gradients."""
-        prepared, axes = self._prepare(network), [a.contiguous() for a in (x, y, z)]
+        prepared, axes = self.prepare(network), [a.contiguous() for a in (x, y, z)]
         result = x.new_empty(len(z), len(y), len(x), network.layers[-1].out_features)
         sizes = [v for a in axes for v in (_address(a), len(a))]
         _check(self.library.apm_lattice(prepared.handle, *sizes, _address(result)))
@@ -150,8 +151,8 @@ class NativeKernel:
     def derivatives(self, network, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, 3) -> (n, outputs) and (n, outputs, 3) d value / d point."""
         if self.fast:  # the sign of a hidden neuron turns with the rounding, and with it the slope
-            return self._exact.derivatives(network, points)
-        prepared, points = self._prepare(network), points.detach().contiguous()
+            return self.exact.derivatives(network, points)
+        prepared, points = self.prepare(network), points.detach().contiguous()
         values = points.new_empty(len(points), network.layers[-1].out_features)
         slopes = points.new_empty(*values.shape, 3)
         _check(
@@ -165,7 +166,7 @@ class NativeKernel:
 
     def backward(self, network, points, targets, weights, transform_gradient: bool) -> torch.Tensor:
         """The gradients of `loss`, straight into the parameters' `.grad`; returns the squared error of each point."""
-        prepared = self._prepare(network)
+        prepared = self.prepare(network)
         arguments = prepared.gradients(network, transform_gradient)
         squared_error = points.new_empty(len(points))
         numbers = _address(points), _address(targets), _address(weights), len(points)
@@ -212,7 +213,7 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, kernel, network, points, targets, weights, transform_gradient, *parameters):
-        prepared = kernel._prepare(network)
+        prepared = kernel.prepare(network)
         gradients, arguments = _gradient_buffers(network, transform_gradient)
         points, targets, weights = points.contiguous(), targets.contiguous(), weights.contiguous()
         squared_error = points.new_empty(len(points))

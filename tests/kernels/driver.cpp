@@ -89,6 +89,31 @@ void compare(const char* what, const std::string& path, const std::vector<float>
     if (!(std::fabs(found[i] - reference[i]) <= tolerance * largest)) fail(what, path);
 }
 
+// Rays through all of the box and past it, of no sample and of many, in every mode.
+void run_march(void* prepared, const std::string& path, int32_t outputs) {
+  constexpr int64_t N = 1100;
+  std::vector<int64_t> rows(N), first(N), steps(N);
+  std::vector<float> start = random_numbers(3 * N), along = random_numbers(3 * N, 0.05f), directions = random_numbers(3 * N);
+  for (int64_t r = 0; r < N; ++r) rows[r] = N - 1 - r, first[r] = r % 5, steps[r] = r % 90;
+  along[0] = along[4] = 0.0f;
+  const ApmRays rays = {N, rows.data(), start.data(), along.data(), first.data(), steps.data()};
+  std::vector<uint8_t> far(3 * 4 * 5), lengths(far.size(), 1);
+  for (size_t c = 0; c < far.size(); ++c) far[c] = c % 3, lengths[c] = 1 << c % 4;
+  const std::vector<float> highest(far.size(), 1e9f), table(4 * 16, 0.3f);
+  const ApmCells cells = {{5, 4, 3}, far.data(), lengths.data(), highest.data()};
+  for (int32_t mode : {APM_COMPOSITE, APM_MAXIMUM, APM_AVERAGE})
+    for (bool lit : {false, true}) {
+      const ApmLook look = {mode, outputs - 1, {2, 2, 2}, {-1, -1, -1}, {1, 0, 0, 0, 1, 0, 0, 0, 1}, table.data(), 16, -0.1f, 12.0f,
+                            0.7f, 0.99f, lit ? directions.data() : nullptr, 0.2f, 0.7f, 0.2f, 10.0f};
+      std::vector<float> colour(3 * N), opacity(N), depth(N), sums(mode == APM_AVERAGE ? 3 * N : N);
+      const ApmSeen seen = {colour.data(), opacity.data(), depth.data(), sums.data()};
+      if (apm_march(prepared, &rays, &cells, &look, &seen) <= 0) fail("march", path);
+      float most = 0.0f;
+      for (float value : opacity) most = std::fmax(most, value);
+      if (mode == APM_COMPOSITE && !(most > 0.3f && most <= 1.0f)) fail("opacities of a march", path);
+    }
+}
+
 void run_network(const Shape& shape, const std::vector<std::string>& paths, int64_t n) {
   Network network(shape);
   const int64_t outputs = shape.outputs;
@@ -112,6 +137,7 @@ void run_network(const Shape& shape, const std::vector<std::string>& paths, int6
         compare("values", path, values, expected, tolerance);
         compare("gradients of features", path, network.feature_slopes, expected_features, tolerance);
         if (status) fail("a pass", path);
+        if (n == 257) run_march(prepared, path, shape.outputs);
         apm_release(prepared);
       }
 }

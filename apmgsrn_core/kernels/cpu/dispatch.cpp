@@ -142,6 +142,12 @@ int apm_loss(void* prepared, const float* points, const float* targets, const fl
   });
 }
 
+int64_t apm_march(void* prepared, const ApmRays* rays, const ApmCells* cells, const ApmLook* look, const ApmSeen* seen) {
+  int64_t evaluated = 0;
+  const int status = in_turn(prepared, [&](Prepared& p) { evaluated = march(p, *rays, *cells, *look, *seen); });
+  return status ? status : evaluated;
+}
+
 int apm_density(const float* transforms, int32_t m, const float* points, const float* squared_error, int64_t n,
                 const char* path, int threads, float* transform_gradient, double* loss) {
   const Path* found = path_of(path);

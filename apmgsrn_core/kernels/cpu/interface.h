@@ -67,6 +67,51 @@ int apm_density(const float* transforms, int32_t m, const float* points, const f
 void apm_adam(float* values, const float* gradient, float* mean, float* square, int64_t count, int64_t step, double rate,
               double beta_1, double beta_2, double epsilon, int threads);
 
+// Rays through a volume (`apmgsrn_core/ray_march.py`): samples are `start + i * along` in box coordinates, i < steps.
+struct ApmRays {
+  int64_t count;
+  const int64_t* rows;    // (count,) where the results of each are
+  const float* start;     // (count, 3)
+  const float* along;     // (count, 3)
+  const int64_t* first;   // (count,) steps from the eye to `start`
+  const int64_t* steps;   // (count,)
+};
+
+// Equal parts of the volume's box, x fastest.
+struct ApmCells {
+  int32_t counts[3];
+  const uint8_t* far;      // cells to the nearest one that can be seen; 0: it can be seen
+  const uint8_t* lengths;  // steps from one sample to the next, powers of 2; null: 1
+  const float* highest;    // the largest value
+};
+
+enum ApmMode { APM_COMPOSITE = 0, APM_MAXIMUM = 1, APM_AVERAGE = 2 };
+
+struct ApmLook {
+  int32_t mode;
+  int32_t column;             // of the outputs
+  float scale[3], offset[3];  // from box to normalised coordinates
+  float slopes[9];            // [normalised][world] d normalised / d world
+  const float* table;         // (rows, 4) red, green, blue, opacity of the unit distance
+  int32_t rows;
+  float table_first, rows_per_value;  // value of the first row
+  float exponent;             // a step in unit distances
+  float limit;                // of a ray's opacity
+  const float* directions;    // [row] (3,) of rays in the world; null: not lit
+  float ambient, diffuse, specular, power;
+};
+
+// What rays have come to, by row; depths are steps from the eye.
+struct ApmSeen {
+  float* colour;   // (rows, 3) times opacity
+  float* opacity;  // (rows,)
+  float* depth;    // (rows,)
+  float* sums;     // composite: (rows,) depth times opacity; maximum: (rows,) value; average: (rows, 3) count, value, depth
+};
+
+// March rays to their ends, or until they are opaque. How many values and slopes were evaluated, or -1 when memory is short.
+int64_t apm_march(void* prepared, const ApmRays* rays, const ApmCells* cells, const ApmLook* look, const ApmSeen* seen);
+
 // An array on a lattice, values[z][y][x][component].
 struct ApmArray {
   const void* values;

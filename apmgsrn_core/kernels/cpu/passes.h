@@ -18,6 +18,8 @@ struct Objective {
 void find_gradients(Prepared& model, const float* points, int64_t n, const Objective& objective,
                     const ApmGradients& gradients);
 
+int64_t march(Prepared& model, const ApmRays& rays, const ApmCells& cells, const ApmLook& look, const ApmSeen& seen);
+
 double find_density_loss(const Kernels& kernels, const float* transforms, int m, const float* points,
                          const float* squared_error, int64_t n, int threads, float* transform_gradient);
 

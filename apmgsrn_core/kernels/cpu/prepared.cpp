@@ -72,6 +72,7 @@ Buffer<T>::Buffer(size_t count, bool zeroed) : count_(count) {
 template class Buffer<float>;
 template class Buffer<int32_t>;
 template class Buffer<uint16_t>;
+template class Buffer<uint8_t>;
 
 Prepared::Prepared(const ApmModel& model, const Kernels& chosen, bool fast, int threads) : kernels(chosen) {
   plan.layer_count = model.layer_count;
