@@ -13,7 +13,7 @@ from .array_spec import columns_of
 from .array_values import in_unit, normalised
 from .errors import DataError, FieldError
 from .grid import Grid
-from .kernels import kernel_for, native_march
+from .kernels import kernel_for, native_march, native_march_of
 from .manifest import ArrayInfo
 
 INNER = 1.0 - 2.0**-22  # largest coordinate of a slope, see `brick_derivatives.py`
@@ -32,13 +32,11 @@ class RayField:
         info: The array; of a magnitude its range.
         matrix: (3, 3) d box / d world.
         device: Of the tensors.
-        native: Marches rays in native code (`kernels.native_march`); None: torch does.
+        native: Marches rays in native code (`kernels.cpu_march`); None: torch does.
 
     Raises:
         FieldError: No such array. DataError: the lattice is flat.
     """
-
-    native = None
 
     def __init__(self, volume, field: str | None = None, time: float | None = None):
         self.volume, self.time = volume, time
@@ -50,6 +48,7 @@ class RayField:
         self.name = self.info.name
         self.device = torch.device(getattr(volume, "device", "cpu"))
         self.matrix, self._origin = _to_box(self.grid)
+        self.native = native_march_of(self)
 
     def to_box(self, points_xyz: np.ndarray) -> np.ndarray:
         """(n, 3) world positions -> box coordinates, float64."""
@@ -109,7 +108,7 @@ class NetworkField(RayField):
         self._slopes = torch.tensor(slopes, dtype=torch.float32, device=self.device)
         self.to_normalised = np.concatenate([np.diag(ends[1] - ends[0]), ends[:1].T], axis=1)
         mapping = self._scale, self._offset, self._slopes
-        self.native = native_march(self._kernel, self.network, self._column, *mapping)
+        self.native = native_march(self._kernel, self.network, self._column, *mapping) or self.native
 
     @staticmethod
     def fits(volume, info: ArrayInfo) -> bool:

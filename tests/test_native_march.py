@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from volumes import tiny, trained_wave, wave
 
-from apmgsrn_core import ArraySpec, train_volume
+from apmgsrn_core import ArraySpec, FieldError, train_volume
 from apmgsrn_core.camera import Camera
 from apmgsrn_core.kernels.cpu_library import load
+from apmgsrn_core.kernels.cpu_march import FieldMarch, NativeMarch
 from apmgsrn_core.macrocells import Macrocells
 from apmgsrn_core.render_options import RenderOptions
 from apmgsrn_core.rendering import VolumeRenderer
@@ -72,6 +73,40 @@ def test_longer_steps_where_the_grids_are_coarse():
     every = pictures(trained_wave(), FUNCTIONS["fog"], RenderOptions(), lengths=np.ones_like(lengths))[0]
     same(native, twin, 2e-3)
     assert native.samples < 0.8 * every.samples
+
+
+@pytest.mark.parametrize("settings", [{}, {"shading": True}, {"mode": "maximum"}, {"mode": "average"}])
+@pytest.mark.parametrize("kind", ["cell", "stretched", "bricks", "vector", "gaps"])
+def test_of_any_field(kind, settings):
+    """Values come from the volume's own sampling."""
+    if kind in ("cell", "stretched"):
+        volume = trained_wave("cell" if kind == "cell" else "point", kind == "stretched")
+    else:
+        values, grid = wave((9, 8, 7), spacing=(0.5, 1.0, 0.8))
+        if kind == "vector":
+            values = np.stack([values, values[::-1], values[:, ::-1]], axis=3) / 2
+        if kind == "gaps":
+            values[:, 2:4, 3:5] = np.nan
+        volume = train_volume(values, grid, train=tiny(), bricks=(2, 1, 1) if kind == "bricks" else (1, 1, 1)).volume
+    assert type(VolumeRenderer(volume).field.native) is (NativeMarch if kind == "cell" else FieldMarch)
+    same(*pictures(volume, FUNCTIONS["opaque"], RenderOptions(**settings)), 2e-3)
+
+
+def test_what_goes_wrong_in_a_field_is_raised_and_ends_the_march():
+    renderer, calls = VolumeRenderer(trained_wave(stretched=True)), []
+
+    def values(points):
+        calls.append(len(points))
+        if len(calls) == 2:
+            raise FieldError("gone")
+        return points[:, 0] * 0
+
+    renderer.cells = Macrocells.of_field(renderer.field, (2, 2, 2))
+    renderer.field.values = values
+    camera = Camera.looking_at(renderer.field.grid.bounds, 25, 35, (33, 31))
+    with pytest.raises(FieldError, match="gone"):
+        renderer.render(camera, FUNCTIONS["fog"], RenderOptions(skip=False, step=0.02))
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("field", ["wave", "turned"])

@@ -72,11 +72,19 @@ def native_batches(data, blocks, continuous: bool):
 
 
 def native_march(kernel, network, column: int, scale, offset, slopes):
-    """What marches rays through a network natively (`cpu_march.NativeMarch`); None where torch does it."""
+    """What marches rays through an array of a network natively (`cpu_march.NativeMarch`); None: no native kernel."""
     from .cpu_march import NativeMarch
 
-    there = hasattr(kernel, "prepare")
-    return NativeMarch(kernel, network, column, scale, offset, slopes) if there else None
+    return NativeMarch(kernel, network, column, scale, offset, slopes) if hasattr(kernel, "prepare") else None
+
+
+def native_march_of(field):
+    """What marches rays through a field on the CPU natively (`cpu_march.FieldMarch`); None where torch does it."""
+    from .cpu_library import load
+    from .cpu_march import FieldMarch
+
+    there = field.device.type == "cpu" and load()[0] is not None and os.environ.get("APMGSRN_KERNELS") != "torch"
+    return FieldMarch(load()[0], field) if there else None
 
 
 @functools.cache

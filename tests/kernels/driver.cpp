@@ -1,5 +1,6 @@
 // Calls every function of the CPU kernels on every path, with buffers of exactly the size that is needed, so that a
 // sanitizer or valgrind sees each access out of bounds. Arguments: the paths to run; none for all.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -89,6 +90,16 @@ void compare(const char* what, const std::string& path, const std::vector<float>
     if (!(std::fabs(found[i] - reference[i]) <= tolerance * largest)) fail(what, path);
 }
 
+int half(const float* points, int64_t n, float* values, float* slopes) {
+  for (int64_t i = 0; i < n; ++i) {
+    if (values) values[i] = 0.5f * points[3 * i];
+    if (slopes) std::copy(points + 3 * i, points + 3 * i + 3, slopes + 3 * i);
+  }
+  return 0;
+}
+
+int stopping(const float*, int64_t, float*, float*) { return 1; }
+
 // Rays through all of the box and past it, of no sample and of many, in every mode.
 void run_march(void* prepared, const std::string& path, int32_t outputs) {
   constexpr int64_t N = 1100;
@@ -108,6 +119,10 @@ void run_march(void* prepared, const std::string& path, int32_t outputs) {
       std::vector<float> colour(3 * N), opacity(N), depth(N), sums(mode == APM_AVERAGE ? 3 * N : N);
       const ApmSeen seen = {colour.data(), opacity.data(), depth.data(), sums.data()};
       if (apm_march(prepared, &rays, &cells, &look, &seen) <= 0) fail("march", path);
+      ApmLook alone = look;
+      alone.column = 0;
+      if (apm_march_field(half, 2, &rays, &cells, &alone, &seen) < 0) fail("march of a field", path);
+      if (apm_march_field(stopping, 2, &rays, &cells, &alone, &seen) != -2 && mode != APM_COMPOSITE) fail("stopping a march", path);
       float most = 0.0f;
       for (float value : opacity) most = std::fmax(most, value);
       if (mode == APM_COMPOSITE && !(most > 0.3f && most <= 1.0f)) fail("opacities of a march", path);

@@ -142,9 +142,24 @@ int apm_loss(void* prepared, const float* points, const float* targets, const fl
   });
 }
 
+int64_t apm_march_field(ApmEvaluate evaluate, int threads, const ApmRays* rays, const ApmCells* cells, const ApmLook* look,
+                        const ApmSeen* seen) {
+  const auto ask = [&](const float* points, int64_t n, float* values, float* slopes) {
+    if (evaluate(points, n, values, slopes)) throw Stopped{};
+  };
+  const RayField field = {[&](const float* points, int64_t n, float* values) { ask(points, n, values, nullptr); }, ask, 1, threads};
+  int64_t evaluated = 0;
+  try {
+    const int status = guarded([&] { evaluated = march(field, *rays, *cells, *look, *seen); });
+    return status ? status : evaluated;
+  } catch (const Stopped&) {
+    return -2;
+  }
+}
+
 int64_t apm_march(void* prepared, const ApmRays* rays, const ApmCells* cells, const ApmLook* look, const ApmSeen* seen) {
   int64_t evaluated = 0;
-  const int status = in_turn(prepared, [&](Prepared& p) { evaluated = march(p, *rays, *cells, *look, *seen); });
+  const int status = in_turn(prepared, [&](Prepared& p) { evaluated = march(field_of(p), *rays, *cells, *look, *seen); });
   return status ? status : evaluated;
 }
 

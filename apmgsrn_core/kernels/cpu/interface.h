@@ -109,7 +109,14 @@ struct ApmSeen {
   float* sums;     // composite: (rows,) depth times opacity; maximum: (rows,) value; average: (rows, 3) count, value, depth
 };
 
-// March rays to their ends, or until they are opaque. How many values and slopes were evaluated, or -1 when memory is short.
+// Any field: points (n, 3) -> values (n,), or slopes (n, 3) d value / d normalised coordinate where they are not null. What
+// is not 0 ends the march.
+typedef int (*ApmEvaluate)(const float* points, int64_t n, float* values, float* slopes);
+
+// March rays to their ends, or until they are opaque. How many values and slopes were evaluated, or -1 when memory is short,
+// -2 when `evaluate` ended it.
+int64_t apm_march_field(ApmEvaluate evaluate, int threads, const ApmRays* rays, const ApmCells* cells, const ApmLook* look,
+                        const ApmSeen* seen);
 int64_t apm_march(void* prepared, const ApmRays* rays, const ApmCells* cells, const ApmLook* look, const ApmSeen* seen);
 
 // An array on a lattice, values[z][y][x][component].

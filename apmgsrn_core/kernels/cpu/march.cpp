@@ -20,8 +20,8 @@ constexpr float INNER = 1.0f - 0x1p-22f;             // largest coordinate of a 
 
 class March {
  public:
-  March(Prepared& model, const ApmRays& rays, const ApmCells& cells, const ApmLook& look, const ApmSeen& seen)
-      : model_(model), rays_(rays), cells_(cells), look_(look), seen_(seen), next_(rays.count), left_(rays.count) {
+  March(const RayField& field, const ApmRays& rays, const ApmCells& cells, const ApmLook& look, const ApmSeen& seen)
+      : field_(field), rays_(rays), cells_(cells), look_(look), seen_(seen), next_(rays.count), left_(rays.count) {
     for (int64_t r = 0; r < rays.count; ++r) left_[r] = static_cast<int32_t>(r);
   }
 
@@ -31,7 +31,7 @@ class March {
       open_round();
       in_chunks([&](int64_t chunk) { gather(chunk); });
       const int64_t count = close_up();
-      find_values(model_, points_.data(), count, values_.data());
+      if (count) field_.values(points_.data(), count, values_.data());
       in_chunks([&](int64_t chunk) { add(chunk); });
       evaluated += count + add_lit();
       drop_done();
@@ -52,7 +52,7 @@ class March {
 
   template <class Work>
   void in_chunks(const Work& work) {
-    parallel(static_cast<int>(chunks_.size()), model_.plan.threads, [&](int chunk, int) { work(chunk); });
+    parallel(static_cast<int>(chunks_.size()), field_.threads, [&](int chunk, int) { work(chunk); });
   }
 
   int64_t rays_of(int64_t chunk) const { return std::min<int64_t>(CHUNK, left_.size() - chunk * CHUNK); }
@@ -64,7 +64,7 @@ class March {
     points_.reserve(3 * most);
     steps_.reserve(most);
     lengths_.reserve(most);
-    values_.reserve(most * model_.plan.outputs);
+    values_.reserve(most * field_.outputs);
     counts_.reserve(rays);
     chunks_.resize((rays + CHUNK - 1) / CHUNK);
     for (Chunk& chunk : chunks_) {
@@ -128,7 +128,7 @@ class March {
 
   void add(int64_t chunk) {
     int64_t slot = slot_of(chunk);
-    const float* value = values_.data() + chunks_[chunk].first * model_.plan.outputs + look_.column;
+    const float* value = values_.data() + chunks_[chunk].first * field_.outputs + look_.column;
     for (int64_t i = chunk * CHUNK, end = i + rays_of(chunk); i < end; ++i) {
       const int64_t row = rays_.rows[left_[i]], count = counts_.data()[i];
       if (look_.mode == APM_COMPOSITE)
@@ -136,14 +136,14 @@ class March {
       else
         note(row, value, slot, count);
       slot += count;
-      value += count * model_.plan.outputs;
+      value += count * field_.outputs;
     }
   }
 
   void composite(Chunk& chunk, int64_t row, const float* value, int64_t slot, int64_t count) {
     const float least = 1.0f - look_.limit;
     float *colour = seen_.colour + 3 * row, opacity = seen_.opacity[row], passed = 1.0f - opacity;
-    for (int64_t i = 0; i < count && passed > least; ++i, ++slot, value += model_.plan.outputs) {
+    for (int64_t i = 0; i < count && passed > least; ++i, ++slot, value += field_.outputs) {
       float rgba[4];
       look_up(look_, *value, lengths_.data()[slot], rgba);
       const float before = passed, share = before * rgba[3], depth = steps_.data()[slot];
@@ -166,8 +166,9 @@ class March {
 
   // The maximum, or sums for the average.
   void note(int64_t row, const float* value, int64_t slot, int64_t count) {
-    for (int64_t i = 0; i < count; ++i, ++slot, value += model_.plan.outputs) {
+    for (int64_t i = 0; i < count; ++i, ++slot, value += field_.outputs) {
       const float depth = steps_.data()[slot];
+      if (!(*value == *value)) continue;
       if (look_.mode == APM_AVERAGE) {
         const float parts[3] = {1.0f, *value, depth};
         for (int c = 0; c < 3; ++c) seen_.sums[3 * row + c] += parts[c];
@@ -187,25 +188,25 @@ class March {
     }
     if (!count) return 0;
     lit_points_.reserve(3 * count);
-    lit_slopes_.reserve(3 * count * model_.plan.outputs);
-    values_.reserve(count * model_.plan.outputs);
+    lit_slopes_.reserve(3 * count * field_.outputs);
+    values_.reserve(count * field_.outputs);
     for (const Chunk& chunk : chunks_)
       for (size_t i = 0; i < chunk.lit.size(); ++i)
         for (int a = 0; a < 3; ++a)
           lit_points_.data()[3 * (chunk.first_lit + i) + a] =
               std::clamp(points_.data()[3 * chunk.lit[i].sample + a], -INNER, INNER);
-    find_derivatives(model_, lit_points_.data(), count, values_.data(), lit_slopes_.data());
+    field_.slopes(lit_points_.data(), count, values_.data(), lit_slopes_.data());
     in_chunks([&](int64_t chunk) { add_lit(chunks_[chunk]); });
     return count;
   }
 
   void add_lit(const Chunk& chunk) {
-    const float* slope = lit_slopes_.data() + 3 * (chunk.first_lit * model_.plan.outputs + look_.column);
+    const float* slope = lit_slopes_.data() + 3 * (chunk.first_lit * field_.outputs + look_.column);
     for (const Lit& lit : chunk.lit) {
       float colour[3] = {lit.colour[0], lit.colour[1], lit.colour[2]};
       light(look_, look_.directions + 3 * lit.row, slope, colour);
       for (int c = 0; c < 3; ++c) seen_.colour[3 * lit.row + c] += lit.share * colour[c];
-      slope += 3 * model_.plan.outputs;
+      slope += 3 * field_.outputs;
     }
   }
 
@@ -217,7 +218,7 @@ class March {
     left_.erase(std::remove_if(left_.begin(), left_.end(), done), left_.end());
   }
 
-  Prepared& model_;
+  const RayField& field_;
   const ApmRays& rays_;
   const RayCells cells_;
   const ApmLook& look_;
@@ -233,8 +234,16 @@ class March {
 
 }  // namespace
 
-int64_t march(Prepared& model, const ApmRays& rays, const ApmCells& cells, const ApmLook& look, const ApmSeen& seen) {
-  return March(model, rays, cells, look, seen).run();
+RayField field_of(Prepared& model) {
+  return {[&model](const float* points, int64_t n, float* values) { find_values(model, points, n, values); },
+          [&model](const float* points, int64_t n, float* values, float* slopes) {
+            find_derivatives(model, points, n, values, slopes);
+          },
+          model.plan.outputs, model.plan.threads};
+}
+
+int64_t march(const RayField& field, const ApmRays& rays, const ApmCells& cells, const ApmLook& look, const ApmSeen& seen) {
+  return March(field, rays, cells, look, seen).run();
 }
 
 }  // namespace apm

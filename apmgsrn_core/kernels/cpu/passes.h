@@ -1,6 +1,8 @@
 // Passes over many points. Each is split into pieces that do not depend on the number of threads, and sums over pieces
 // are added in the pieces' order: the same input gives the same bits on any number of threads.
 #pragma once
+#include <functional>
+
 #include "prepared.h"
 
 namespace apm {
@@ -18,7 +20,16 @@ struct Objective {
 void find_gradients(Prepared& model, const float* points, int64_t n, const Objective& objective,
                     const ApmGradients& gradients);
 
-int64_t march(Prepared& model, const ApmRays& rays, const ApmCells& cells, const ApmLook& look, const ApmSeen& seen);
+// What rays are marched through.
+struct RayField {
+  std::function<void(const float* points, int64_t n, float* values)> values;                  // (n, outputs)
+  std::function<void(const float* points, int64_t n, float* values, float* slopes)> slopes;  // and (n, outputs, 3)
+  int outputs, threads;
+};
+struct Stopped {};  // thrown by a field's functions
+
+RayField field_of(Prepared& model);
+int64_t march(const RayField& field, const ApmRays& rays, const ApmCells& cells, const ApmLook& look, const ApmSeen& seen);
 
 double find_density_loss(const Kernels& kernels, const float* transforms, int m, const float* points,
                          const float* squared_error, int64_t n, int threads, float* transform_gradient);
