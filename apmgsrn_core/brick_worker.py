@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -72,7 +73,9 @@ class BrickWorker:
         names = tuple(array.name for array in self._arrays) if wants_columns(self._arrays) else ()
         history = History(1, arrays=names)
         history.add_row(0, 0.0, 0.0, tuple(psnr_of(0.0) for _ in names))
-        stored = StoredNetwork(network, pack_section(network, self._masks[brick]), "none")
+        size = len(pack_section(network, self._masks[brick]))
+        section = pack_section(network, self._masks[brick], self._cells_of(brick, network, size))
+        stored = StoredNetwork(network, section, "none")
         return self._finished(brick, stored, "constant data", 0.0, exact, history)
 
     def train(
@@ -129,7 +132,10 @@ class BrickWorker:
             errors=ArrayErrors(sampler, self._arrays) if wants_columns(self._arrays) else None,
             pull=FeaturePull(network.features, reference) if train.rounding else None,
         )  # fmt: skip
-        stored = store_network(network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick], self._cells_of)
+        stored = store_network(
+            network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick],
+            functools.partial(self._cells_of, brick),
+        )  # fmt: skip
         error = mean_squared_error([stored.network], check)
         errors = ArrayErrors(check, self._arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self._arrays) else (error,)
         last = history.table()
@@ -137,11 +143,11 @@ class BrickWorker:
         history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)
         return self._finished(brick, stored, reason, error, errors, history)
 
-    def _cells_of(self, network: Network, size: int) -> np.ndarray | None:
-        """The macrocells of a model of one brick, see `store_network`; the many steps of a series are sampled when they are shown."""
-        if self.layout.count > 1 or self._job.series:
+    def _cells_of(self, brick: int, network: Network, size: int) -> np.ndarray | None:
+        """The macrocells of a brick, see `store_network`; the many steps of a series are sampled when they are shown."""
+        if self._job.series:
             return None
-        return pack_macrocells(network, self._job.grid, self._arrays, size)
+        return pack_macrocells(network, self._job.grid, self._arrays, size, self.layout, brick)
 
     def _start(
         self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator, check, attempt: int

@@ -8,6 +8,7 @@ what a slope of that size can add between two of them.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,12 @@ class Macrocells:
     @classmethod
     def of_lattice(cls, scaled: np.ndarray, grid: Grid, counts: tuple[int, int, int]) -> "Macrocells":
         """The ranges of scaled values [z, y, x] of a lattice in so many cells along x, y, z of its box."""
-        low, high, places = scaled, scaled, [_places(grid, axis) for axis in range(3)]
+        return cls.of_values(scaled, [places_along(grid, axis, np.arange(n)) for axis, n in enumerate(grid.value_dims)], counts)
+
+    @classmethod
+    def of_values(cls, scaled: np.ndarray, places: Sequence[np.ndarray], counts: tuple[int, int, int]) -> "Macrocells":
+        """The same of values at rising places along x, y and z of a box from 0 to 1."""
+        low, high = scaled, scaled
         margin = np.zeros(counts[::-1], np.float32)
         for axis in range(3):
             difference = np.nan_to_num(np.abs(np.diff(scaled, axis=2 - axis)))
@@ -156,9 +162,14 @@ class VisibleCells:
         return torch.where(far > 0, steps, 0)
 
 
-def counts_for(grid: Grid, most: int = MOST_CELLS) -> tuple[int, int, int]:
-    """Cells along x, y, z, of about VALUES_OF_CELL values each, at most so many."""
-    return tuple(min(max(round((n - 1) / VALUES_OF_CELL), 1), most) for n in grid.dims)
+def counts_for(grid: Grid) -> tuple[int, int, int]:
+    """Cells along x, y, z of a lattice, of about VALUES_OF_CELL values each, at most MOST_CELLS."""
+    return counts_of(grid.dims, MOST_CELLS)
+
+
+def counts_of(dims: Sequence[int], most: int) -> tuple[int, int, int]:
+    """The same of so many points along x, y, z."""
+    return tuple(min(max(round((n - 1) / VALUES_OF_CELL), 1), most) for n in dims)
 
 
 def finer(grid: Grid, most: int) -> Grid:
@@ -190,11 +201,11 @@ def _spread(flags: np.ndarray, axis: int) -> np.ndarray:
     return result
 
 
-def _places(grid: Grid, axis: int) -> np.ndarray:
-    """(n,) positions of the values along an axis, 0 and 1 being the ends of the mesh in the world."""
-    n, half = grid.value_dims[axis], 0.5 if grid.association == "cell" else 0.0
-    points = np.zeros((n + 2, 3))
-    points[:, axis] = [0, *(np.arange(n) + half), grid.dims[axis] - 1]
+def places_along(grid: Grid, axis: int, positions: np.ndarray) -> np.ndarray:
+    """(n,) positions along an axis, which count values from 0, -> (n,) places, 0 and 1 being the ends of the mesh in the world."""
+    half = 0.5 if grid.association == "cell" else 0.0
+    points = np.zeros((len(positions) + 2, 3))
+    points[:, axis] = [0, *(positions + half), grid.dims[axis] - 1]
     world = grid.index_to_world(points)
     along = (world - world[0]) @ (world[-1] - world[0])
     return along[1:-1] / along[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .brick_macrocells import joined
 from .coded_network import DecodedNetwork, decode_network
 from .errors import ModelFileError
 from .macrocells import Macrocells
@@ -77,12 +78,19 @@ def read_mask(file: ModelFile, brick: int, time: int = 0) -> np.ndarray | None:
 
 
 def read_macrocells(file: ModelFile, array: int, time: int = 0) -> Macrocells | None:
-    """The ranges of an array of a model of one brick at a time step; None when it has none. Raises ModelFileError."""
-    if file.header.manifest.get("macrocells") is None or file.header.layout.count > 1:
+    """The ranges of an array at a time step; None when one of the bricks has none. Raises ModelFileError."""
+    header, cells = file.header, []
+    if header.manifest.get("macrocells") is None:
         return None
-    data = file.read_section(0, time).get(MACROCELLS)
-    what = f"{_name(file, 0)}, time step {time}"
-    return None if data is None else unpack_macrocells(data, len(file.header.arrays), what)[array]
+    for brick in range(header.layout.count):
+        data = file.read_section(brick, time).get(MACROCELLS)
+        if data is None:
+            return None
+        what = f"{_name(file, brick)}, time step {time}"
+        cells.append(unpack_macrocells(data, len(header.arrays), what)[array])
+    if len(cells) == 1:
+        return cells[0]
+    return joined(cells, header.layout, header.grid, header.arrays[array].components)
 
 
 def _name(file: ModelFile, brick: int) -> str:

@@ -1,8 +1,8 @@
 """Macrocells in a section of a model file.
 
 The bytes are one record an array, in their order: uint32 length, and so many bytes of `Macrocells.to_bytes`. The ranges are
-those of the stored network's scaled outputs, of an array of several components of its magnitude. They take a small share of
-the section; a section that is too small for the coarsest of them has none.
+those of the stored network's scaled outputs in the box of its brick (see `brick_macrocells.py`), of an array of several
+components of its magnitude. They take a small share of the section; one that is too small for the coarsest of them has none.
 """
 
 from __future__ import annotations
@@ -15,44 +15,67 @@ import torch
 
 from .array_spec import columns_of
 from .array_values import in_unit, normalised
+from .brick_coordinates import BrickCoordinates
+from .brick_macrocells import BrickBoxes
+from .bricks import BrickLayout
 from .errors import ModelFileError
 from .grid import Grid
 from .kernels import kernel_for
-from .macrocells import Macrocells, counts_for, finer
+from .macrocells import Macrocells, counts_of, places_along
 from .manifest import ArrayInfo
 from .model import Network
 from .ray_field import scalar_of
 
 SHARE = 0.04  # of the section's bytes
-COUNTS = (16, 12, 8, 6)  # cells along an axis at most, tried in turn
+COUNTS = (16, 12, 8, 6, 4, 2)  # cells along an axis at most, tried in turn
 MOST_VALUES = 1 << 22  # sampled
 LENGTH = struct.Struct("<I")
 
 
-def pack_macrocells(network: Network, grid: Grid, arrays: Sequence[ArrayInfo], size: int) -> np.ndarray | None:
-    """The ranges of a network over the whole lattice.
+def pack_macrocells(
+    network: Network, grid: Grid, arrays: Sequence[ArrayInfo], size: int, layout: BrickLayout | None = None, brick: int = 0
+) -> np.ndarray | None:
+    """The ranges of a network over its brick.
 
     Args:
         network: As it is stored, on the CPU.
         grid: Of the model.
         arrays: What it puts out.
         size: Bytes of the section without them.
+        layout: Of the model; None: one brick.
+        brick: Of the network.
 
     Returns:
         (n,) uint8 with n at most SHARE of `size`; None: they would be larger, or the lattice is flat.
     """
+    layout = layout or BrickLayout(grid.value_dims)
     if min(grid.dims) < 2 or SHARE * size < 32 * len(arrays):
         return None
-    lattice = finer(grid, MOST_VALUES)
-    axes = [lattice.value_to_normalised(axis, np.arange(n)) for axis, n in enumerate(lattice.value_dims)]
-    outputs = kernel_for(network).lattice(network, *(torch.from_numpy(a.astype(np.float32)) for a in axes)).numpy()
+    positions, places = _lattice(layout, grid, brick)
+    coordinates, place = BrickCoordinates(layout), layout.place(brick)
+    axes = [torch.from_numpy(coordinates.along(axis, part, positions[axis])) for axis, part in enumerate(place)]
+    outputs = kernel_for(network).lattice(network, *axes).numpy()
     scaled = [_scaled(outputs[..., own], info) for own, info in zip(columns_of(arrays), arrays)]
+    own_dims = [int(n) + 1 for n in np.subtract(layout.core(brick).stop, layout.core(brick).start)]
     for most in COUNTS:
-        packed = [Macrocells.of_lattice(values, lattice, counts_for(grid, most)).to_bytes() for values in scaled]
-        data = b"".join(LENGTH.pack(len(record)) + record for record in packed)
+        counts = counts_of(own_dims, most)
+        data = b"".join(LENGTH.pack(len(r)) + r for r in (Macrocells.of_values(v, places, counts).to_bytes() for v in scaled))
         if len(data) <= SHARE * size:
             return np.frombuffer(data, np.uint8)
     return None
+
+
+def _lattice(layout: BrickLayout, grid: Grid, brick: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Along x, y, z the positions of a lattice over a brick's values, at twice their resolution as far as MOST_VALUES allows,
+    and their places in the brick's box."""
+    core = layout.core(brick)
+    finer = min(2.0, (MOST_VALUES / core.count) ** (1 / 3))
+    positions, places = [], []
+    for axis, (start, stop, box) in enumerate(zip(core.start, core.stop, BrickBoxes(layout, grid).box(brick))):
+        along = np.linspace(start, stop - 1, max(round((stop - 1 - start) * finer) + 1, 2))
+        positions.append(along)
+        places.append((places_along(grid, axis, along) - box[0]) / (box[1] - box[0]))
+    return positions, places
 
 
 def unpack_macrocells(data: np.ndarray, count: int, what: str) -> list[Macrocells]:

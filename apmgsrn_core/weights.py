@@ -40,7 +40,7 @@ def describe_model(
         "training": train.to_dict(),
         "key": key,
         "mask": mask,
-        "macrocells": "ranges" if layout.count == 1 else None,
+        "macrocells": "ranges",
     }
 
 

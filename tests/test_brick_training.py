@@ -149,7 +149,7 @@ def test_parameters_are_shared_out_by_need():
     )
     smooth, rough = (e["length"] for e in read_header(result.to_bytes()).manifest["sections"])
     assert rough > 1.5 * smooth
-    assert 0.8 * 20_000 < (smooth + rough) / 2 < 1.1 * 20_000  # about 2 bytes a number
+    assert 0.8 * 20_000 < (smooth + rough) / 2 < 1.15 * 20_000  # about 2 bytes a number, and macrocells
 
 
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1)])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from volumes import tiny, trained_wave, wave
 
-from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, VolumeRenderer, train_volume
-from apmgsrn_core.macrocells import REACH, Macrocells, VisibleCells, distances
+from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, TrainConfig, VolumeRenderer, train_volume
+from apmgsrn_core.bricks import BrickLayout
+from apmgsrn_core.command_line.image_data_file import read_image_data
+from apmgsrn_core.macrocells import REACH, SLACK, Macrocells, VisibleCells, distances
 from apmgsrn_core.ray_field import NetworkField, RayField, open_field
 from apmgsrn_core.stored_macrocells import SHARE, pack_macrocells, unpack_macrocells
 from apmgsrn_core.transfer_function import TransferFunction
+
+TURBULENCE = Path(__file__).parent.parent / "examples/data/tgv_re800_t9_vortmag_128.vti"
 
 
 @pytest.mark.slow
@@ -152,8 +157,55 @@ def test_a_model_keeps_its_macrocells_and_a_renderer_takes_them():
     renderer.sharpen()
     assert renderer.cells is not cells and (renderer.cells.high <= cells.high.max() + 1e-5).all()
     assert np.isfinite(volume.sample_points(np.array([[1.0, 2.0, 3.0]]))).all()
-    parts = train_volume(values, grid, train=tiny(), bricks=(2, 1, 1)).volume
-    assert parts.macrocells() is None and VolumeRenderer(parts).cells.counts == (8, 8, 8)
+
+
+def values_and_their_cells(volume, cells, count, field=None):
+    """Random values, and the lowest and the highest that their cells say."""
+    points = torch.rand(count, 3, generator=torch.Generator().manual_seed(3))
+    number = VisibleCells(cells, np.ones(cells.low.shape, bool), "cpu").number_of(points).numpy()
+    return open_field(volume, field).values(points).numpy(), cells.low.ravel()[number], cells.high.ravel()[number]
+
+
+@pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
+@pytest.mark.parametrize("bricks, ghosts", [((2, 1, 1), 0), ((2, 2, 2), 1)])
+def test_bricks_keep_their_own_and_make_those_of_the_volume(association, stretched, bricks, ghosts):
+    _, grid = wave((25, 23, 21), association=association, spacing=(0.5, 1.0, 0.8), origin=(3, -1, 2))
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in grid.value_dims[::-1]), indexing="ij")
+    values = np.exp(-2 * (x**2 + y**2 + z**2)).astype(np.float32)
+    if stretched:
+        grid = Grid.stretched([np.cumsum(np.linspace(0.3, 0.7, n)).tolist() for n in grid.dims])
+    model = ModelConfig(8, 2, (8, 8, 8))
+    volume = train_volume(values, grid, train=tiny(), model=model, bricks=BrickLayout(grid.value_dims, bricks, ghosts, ghosts + 1)).volume
+    assert volume.layout.count > 1
+    cells = volume.macrocells()
+    sampled = Macrocells.of_field(open_field(volume))
+    assert cells.counts == VolumeRenderer(volume).cells.counts == sampled.counts
+    found, low, high = values_and_their_cells(volume, cells, 100_000)
+    assert (found >= low - 1e-6).all() and (found <= high + 1e-6).all()
+    assert (cells.high - cells.low).mean() < 2 * (sampled.high - sampled.low).mean()
+
+
+def test_a_blend_of_vectors_can_be_shorter_than_each():
+    values, grid = wave((9, 8, 7))
+    turned = np.stack([values, values * np.sign(np.arange(9) - 4), 0 * values], axis=3)
+    volume = train_volume(turned, grid, train=tiny(), model=ModelConfig(8, 2, (8, 8, 8)), bricks=(2, 1, 1)).volume
+    found, low, high = values_and_their_cells(volume, volume.macrocells(), 100_000)
+    assert (found >= low - 1e-6).all() and (found <= high + 1e-6).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 2, 2)])
+def test_of_ten_million_values_none_that_can_be_seen_is_skipped(stored, bricks):
+    arrays, grid = read_image_data(TURBULENCE)
+    values = next(iter(arrays.values()))
+    volume = train_volume(values, grid, train=TrainConfig(iterations=500), model=ModelConfig.preset("small"), bricks=bricks).volume
+    cells = volume.macrocells() if stored else Macrocells.of_field(open_field(volume))
+    missed = 0
+    for _ in range(10):
+        found, low, high = values_and_their_cells(volume, cells, 1_000_000)
+        missed += int(((found < low - SLACK) | (found > high + SLACK)).sum())
+    assert missed == 0, f"{missed} of 1e7"
 
 
 def test_damaged_records_are_named():
