@@ -7,7 +7,8 @@ what a slope of that size can add between two of them.
 
 from __future__ import annotations
 
-import zlib
+import lzma
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,9 @@ VALUES_OF_CELL = 4  # of the lattice, along each axis
 MOST_CELLS = 64  # along an axis
 MOST_VALUES = 1 << 23  # sampled for the ranges
 REACH = 24  # cells that a leap may cross
-LEVELS = 255  # of a stored end of a range
+MOST_LEVELS = 255  # of a stored end of a range
+HEADER = struct.Struct("<IIIBff")  # counts, levels, the lowest and the highest end
+CODER = {"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}
 SLACK = 1e-3  # of the range: what a table of a transfer function may mix
 
 
@@ -70,37 +73,38 @@ class Macrocells:
         empty = np.isnan(low)
         return cls(np.where(empty, np.inf, low - margin), np.where(empty, -np.inf, high + margin))
 
-    def to_bytes(self) -> bytes:
-        """The ends of the ranges in 255 levels of all of them, rounded outwards, compressed: `macrocells` of a section."""
+    def to_bytes(self, levels: int = MOST_LEVELS) -> bytes:
+        """The ends of the ranges in so many levels of all of them, rounded outwards, compressed: `macrocells` of a section."""
         filled = self.low <= self.high
         ends = np.array([self.low[filled].min(), self.high[filled].max()] if filled.any() else [0, 1], "<f4")
         span = float(ends[1] - ends[0]) or 1.0
-        low = np.where(filled, np.floor((np.where(filled, self.low, 0) - ends[0]) / span * LEVELS), 1)
-        high = np.where(filled, np.ceil((np.where(filled, self.high, 0) - ends[0]) / span * LEVELS), 0)
-        levels = np.stack([low, high]).clip(0, LEVELS).astype(np.uint8)
-        levels[1] -= levels[0]  # an empty cell wraps to 255 above 1, which no range reaches
-        return np.array(self.counts, "<u4").tobytes() + ends.tobytes() + zlib.compress(levels.tobytes(), 9)
+        low = np.where(filled, np.floor((np.where(filled, self.low, 0) - ends[0]) / span * levels), 1)
+        high = np.where(filled, np.ceil((np.where(filled, self.high, 0) - ends[0]) / span * levels), 0)
+        rows = np.stack([low, high]).clip(0, levels).astype(np.uint8)
+        rows[1] -= rows[0]  # an empty cell wraps to 255 above 1, which no range reaches
+        coded = lzma.compress(rows.tobytes(), lzma.FORMAT_RAW, filters=[{**CODER, "preset": 9, "lc": 0, "pb": 0}])
+        return HEADER.pack(*self.counts, levels, *ends.tolist()) + coded
 
     @classmethod
     def from_bytes(cls, data: bytes, what: str) -> "Macrocells":
         """The inverse of `to_bytes`, ends up to a level apart. Raises ModelFileError, which calls the bytes `what`."""
-        if len(data) < 20:
-            raise ModelFileError(f"{what}: expected at least 20 bytes of macrocells, found {len(data)}")
-        counts, ends = np.frombuffer(data, "<u4", 3), np.frombuffer(data, "<f4", 2, 12)
-        if not all(1 <= n <= 4 * MOST_CELLS for n in counts) or not np.isfinite(ends).all():
-            raise ModelFileError(f"{what}: damaged macrocells: counts {counts.tolist()}, range {ends.tolist()}")
-        size = 2 * int(np.prod(counts.astype(np.int64)))
-        opened = zlib.decompressobj()
+        if len(data) < HEADER.size:
+            raise ModelFileError(f"{what}: expected at least {HEADER.size} bytes of macrocells, found {len(data)}")
+        *counts, levels, first, last = HEADER.unpack_from(data)
+        if not all(1 <= n <= 4 * MOST_CELLS for n in counts) or not levels or not np.isfinite([first, last]).all():
+            raise ModelFileError(f"{what}: damaged macrocells: counts {counts}, {levels} levels, range {[first, last]}")
+        size = 2 * int(np.prod(np.array(counts, np.int64)))
+        opened = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[CODER])
         try:
-            levels = opened.decompress(data[20:], size + 1)
-        except zlib.error as error:
+            rows = opened.decompress(data[HEADER.size :], size + 1)
+        except lzma.LZMAError as error:
             raise ModelFileError(f"{what}: damaged macrocells: {error}") from error
-        if len(levels) != size:
-            raise ModelFileError(f"{what}: expected {size} bytes of macrocells, found {len(levels)}")
-        low, width = np.frombuffer(levels, np.uint8).reshape(2, *counts[::-1]).astype(np.int64)
-        empty = low + width > LEVELS
-        scale = (float(ends[1] - ends[0]) or 1.0) / LEVELS
-        low, high = (np.float32(ends[0] + n * scale) for n in (low, low + width))
+        if len(rows) != size:
+            raise ModelFileError(f"{what}: expected {size} bytes of macrocells, found {len(rows)}")
+        low, width = np.frombuffer(rows, np.uint8).reshape(2, *counts[::-1]).astype(np.int64)
+        empty = low + width > levels
+        scale = ((last - first) or 1.0) / levels
+        low, high = (np.float32(first + n * scale) for n in (low, low + width))
         return cls(np.where(empty, np.float32(np.inf), low), np.where(empty, np.float32(-np.inf), high))
 
     def opacities(self, function: TransferFunction, field: RayField) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,6 @@ KNOWN_REQUIREMENTS = frozenset(("axes", "coded networks", "mask", "value transfo
 CODERS = ("none", "rounded", "delta")
 FIRST_SECTION = 64  # bytes: behind the preamble
 LATER_PARTS = ("residual",)
-MACROCELLS = (None, "ranges")
 MASKS = (None, *KINDS)
 
 Sections = dict[tuple[int, int], tuple[int, int, str, str]]  # (brick, time step) -> offset, length, sha256, coder
@@ -120,8 +119,8 @@ def _parse_header(manifest: dict, size: int) -> Header:
     present = [part for part in LATER_PARTS if manifest.get(part) is not None]
     if present:
         raise ModelFileError(f"has {', '.join(present)}, which this version does not know")
-    if manifest.get("macrocells") not in MACROCELLS:
-        raise ValueError(f"macrocells: expected one of {MACROCELLS}, found {manifest['macrocells']!r}")
+    if not isinstance(manifest.get("macrocells"), str | None):
+        raise ValueError(f"macrocells: expected the name of a kind or null, found {manifest['macrocells']!r}")
     times = tuple(entry["value"] for entry in manifest["times"])
     numbers = () if times == (None,) else tuple(float(t) for t in times)
     if not times or not all(math.isfinite(t) for t in numbers) or any(a >= b for a, b in zip(numbers, numbers[1:])):

@@ -29,8 +29,8 @@
   whole domain, or with several bricks of the values that the brick was trained on, those of others being blended in.
 - `mask`: null, or what the bits of the masks in the sections stand for: "values", "voxels" (the cells between the
   points of the grid), or "voxels/2", "/3", "/4" (those cut along each axis); see `mask.py` (requires "mask").
-- `macrocells`: null, or "ranges": a section may have bytes `macrocells`, the ranges of what its network puts out; see
-  `stored_macrocells.py`. They only make pictures quicker.
+- `macrocells`: null, or "leveled ranges": a section may have bytes `macrocells`, the ranges of what its network puts out; see
+  `stored_macrocells.py`. They only make pictures quicker: a reader that does not know their kind leaves them.
 - `residual` is null in this version. `model`, `training`: both configs. `key`: hash of
   the training's input and settings.
 - No date, duration, host, path, rank or thread count: the same training gives the same bytes.

@@ -15,7 +15,7 @@ from .model_config import ModelConfig
 from .model_file import ModelFile
 from .number_blocks import network_tensors
 from .stored_macrocells import unpack_macrocells
-from .weights import CODED, MACROCELLS, MASK, brick_config, describe_grids
+from .weights import CODED, MACROCELLS, MASK, RANGES, brick_config, describe_grids
 
 
 def read_network(file: ModelFile, brick: int, components: int, time: int = 0) -> Network:
@@ -80,7 +80,7 @@ def read_mask(file: ModelFile, brick: int, time: int = 0) -> np.ndarray | None:
 def read_macrocells(file: ModelFile, array: int, time: int = 0) -> Macrocells | None:
     """The ranges of an array at a time step; None when one of the bricks has none. Raises ModelFileError."""
     header, cells = file.header, []
-    if header.manifest.get("macrocells") is None:
+    if header.manifest.get("macrocells") != RANGES:
         return None
     for brick in range(header.layout.count):
         data = file.read_section(brick, time).get(MACROCELLS)

@@ -27,7 +27,9 @@ from .model import Network
 from .ray_field import scalar_of
 
 SHARE = 0.04  # of the section's bytes
-COUNTS = (16, 12, 8, 6, 4, 2)  # cells along an axis at most, tried in turn
+# Cells along an axis at most, and levels of their ends, tried in turn. Fewer levels buy more cells, which save more: of the bytes
+# of 16 cells at 255 levels, 24 at 31 save 8 to 29 % of the evaluations (three real volumes).
+CHOICES = ((32, 31), (24, 31), (24, 15), (16, 63), (16, 31), (12, 31), (8, 31), (6, 31), (4, 31), (2, 31))
 MOST_VALUES = 1 << 22  # sampled
 LENGTH = struct.Struct("<I")
 
@@ -57,9 +59,9 @@ def pack_macrocells(
     outputs = kernel_for(network).lattice(network, *axes).numpy()
     scaled = [_scaled(outputs[..., own], info) for own, info in zip(columns_of(arrays), arrays)]
     own_dims = [int(n) + 1 for n in np.subtract(layout.core(brick).stop, layout.core(brick).start)]
-    for most in COUNTS:
-        counts = counts_of(own_dims, most)
-        data = b"".join(LENGTH.pack(len(r)) + r for r in (Macrocells.of_values(v, places, counts).to_bytes() for v in scaled))
+    for most, levels in CHOICES:
+        cells = [Macrocells.of_values(values, places, counts_of(own_dims, most)) for values in scaled]
+        data = b"".join(LENGTH.pack(len(record)) + record for record in (own.to_bytes(levels) for own in cells))
         if len(data) <= SHARE * size:
             return np.frombuffer(data, np.uint8)
     return None

@@ -16,6 +16,7 @@ from .manifest import ArrayInfo
 from .number_blocks import network_tensors
 from .train_config import TrainConfig
 
+RANGES = "leveled ranges"  # what the macrocells are
 MASK, CODED, MACROCELLS = "mask", "coded", "macrocells"  # the tensors of a section that are no weights
 
 
@@ -40,7 +41,7 @@ def describe_model(
         "training": train.to_dict(),
         "key": key,
         "mask": mask,
-        "macrocells": "ranges",
+        "macrocells": RANGES,
     }
 
 
