@@ -44,9 +44,15 @@ def show(view=None, model=None):
     simple.Hide(renderer.Input, view)
     _display(simple, renderer, array, view)
     if empty:
-        view.ResetCamera()
+        _reset_camera(view)
     link(view, renderer)
     return renderer
+
+
+def _reset_camera(view) -> None:
+    """Look at everything, and let the view's properties say so at once: links take them."""
+    view.ResetCamera()
+    view.SMProxy.SynchronizeCameraProperties()
 
 
 def _renderer(simple, model):
@@ -64,13 +70,16 @@ def _renderer(simple, model):
 
 
 def _find_array(renderer) -> str:
-    """Let the filter open its model, at the cost of one ray; returns the array it renders. Raises ConfigError."""
+    """Let the filter open its model, at the cost of one ray; returns the array it renders. Raises ConfigError.
+
+    It keeps the size of one ray, which also has the model's bounds, until it is linked.
+    """
     size, renderer.ViewSize = list(renderer.ViewSize), [1, 1]
     renderer.UpdatePipeline()
-    renderer.ViewSize = size
     renderer.UpdatePropertyInformation()
     error = renderer.GetPropertyValue("LastError")
     if error:
+        renderer.ViewSize = size
         raise ConfigError(f"model: expected one that can be rendered, found: {error}")
     return _texts(renderer, "Array")[0] or _texts(renderer, "ArrayNames")[0]
 

@@ -17,6 +17,7 @@ from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 import apmgsrn
 import apmgsrn_core as core
 from apmgsrn_paraview.billboard import fill_billboard
+from apmgsrn_paraview.picture_march import PictureMarch
 from apmgsrn_paraview.transfer_functions import colour_points, cool_to_warm
 
 SIZE = (70, 53)
@@ -134,6 +135,19 @@ def test_the_view_shows_the_picture_of_the_core(models, view, parallel):
     same(view, by_core(view, models["f"], "f", renderer))
 
 
+def test_showing_marches_one_picture(models, view, monkeypatch):
+    sizes, advance = [], PictureMarch.advance
+
+    def note(march, *arguments):
+        advance(march, *arguments)
+        sizes.append(march.picture.depth.size)
+
+    monkeypatch.setattr(PictureMarch, "advance", note)
+    apmgsrn.show(view, models["f"])
+    pixels(view)
+    assert [size for size in sizes if size > 1] == [SIZE[0] * SIZE[1]]  # a single ray tells the bounds
+
+
 def test_edited_functions_and_presets_are_followed(models, view):
     renderer = show(view, models["f"])
     before = pixels(view)
@@ -208,6 +222,23 @@ def test_a_polled_filter_refines_and_others_finish_at_once(models, view):
     view.CameraPosition = [-9, 4, -12]
     pixels(view)
     assert "pass 1" in info(renderer, "Status")
+
+
+def test_idle_time_makes_the_next_pictures_quicker(models, view):
+    renderer = show(view, models["several"])
+    algorithm = renderer.GetClientSideObject()
+    for step in range(20):  # of as many values as the ranges take
+        view.CameraPosition = [14, 18, 25 + 0.1 * step]
+        whole = pixels(view)
+        while algorithm.GetNeedsUpdate():
+            whole = pixels(view)
+    marcher = algorithm._march._renderer
+    assert marcher.sharp and marcher.cells is not algorithm._volume.macrocells("f")
+    view.CameraPosition = [14, 18, 25]
+    view.CameraPosition = [14, 18, 25 + 0.1 * step]
+    simple.Render(view)
+    algorithm.Modified()
+    assert np.abs(pixels(view) - whole).max() <= 1
 
 
 def test_fewer_rays_and_the_size_of_the_view(models, view):
