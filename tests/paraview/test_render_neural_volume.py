@@ -224,23 +224,6 @@ def test_a_polled_filter_refines_and_others_finish_at_once(models, view):
     assert "pass 1" in info(renderer, "Status")
 
 
-def test_idle_time_makes_the_next_pictures_quicker(models, view):
-    renderer = show(view, models["several"])
-    algorithm = renderer.GetClientSideObject()
-    for step in range(20):  # of as many values as the ranges take
-        view.CameraPosition = [14, 18, 25 + 0.1 * step]
-        whole = pixels(view)
-        while algorithm.GetNeedsUpdate():
-            whole = pixels(view)
-    marcher = algorithm._march._renderer
-    assert marcher.sharp and marcher.cells is not algorithm._volume.macrocells("f")
-    view.CameraPosition = [14, 18, 25]
-    view.CameraPosition = [14, 18, 25 + 0.1 * step]
-    simple.Render(view)
-    algorithm.Modified()
-    assert np.abs(pixels(view) - whole).max() <= 1
-
-
 def test_fewer_rays_and_the_size_of_the_view(models, view):
     renderer = show(view, models["f"], ImageScale=0.5)
     pixels(view)
