@@ -11,18 +11,21 @@ from apmgsrn_core import ConfigError, ModelFileError, list_devices
 
 from . import vtk_bridge
 from .derived_arrays import DerivedArrays
+from .followed_view import FollowedView, values_of_point
 from .hyper_tree import fill_hyper_tree_grid
 from .image_frame import ImageFrame
 from .model_input import ModelArrays, ModelInput, chosen_arrays
+from .point_sampler import DERIVED
 from .point_values import Stopped
 from .proxy import Proxy, setting
 from .volume_output import VolumeOutput
 
 
-class NeuralVolume(ModelArrays, Proxy):
+class NeuralVolume(FollowedView, ModelArrays, Proxy):
     """`NeuralVolume` (in the menu) and `NeuralVolumeReader` (File > Open): a model file as a lattice or a tree of cells.
 
-    Ranks sample their own extents and never talk to each other; a tree is on rank 0.
+    Ranks sample their own extents and never talk to each other; a tree is on rank 0. Of a followed view, see FollowedView,
+    the lattice is the part that is seen.
     """
 
     SetFileName = setting("file_name", "")
@@ -99,7 +102,7 @@ class NeuralVolume(ModelArrays, Proxy):
         self.frame = ImageFrame()
         try:
             header = self._read_header()
-            self.frame = self._frame(header.grid)
+            self.frame = self._frame(self.announce_part())
             array = chosen_arrays(header.arrays, self.settings["arrays"])[0]
             side = "cell" if self.settings["output_kind"] == "adaptive" else array.association
             vtk_bridge.promise_array(info, array.name, side, array.components, self._dtype(array))
@@ -116,6 +119,8 @@ class NeuralVolume(ModelArrays, Proxy):
     def produce(self, request, inputs, outputs) -> None:
         self._read_header()
         settings = self.settings
+        if settings["follow_view"] and settings["output_kind"] == "adaptive":
+            raise ConfigError("FollowView: expected OutputKind Lattice, found Adaptive")
         volume = self.model.volume(self._path(), settings["device"], settings["precision"], settings["trust_file"])
         output = vtkDataObject.GetData(outputs, 0)
         time = vtk_bridge.requested_time(request, outputs)
@@ -130,14 +135,20 @@ class NeuralVolume(ModelArrays, Proxy):
         vtk_bridge.tag_model(output, self._path())
 
     def _fill_lattice(self, image, volume, fields: tuple, time, extent: tuple) -> None:
-        lattice, settings = self._lattice(volume.grid), self.settings
-        self.frame = self._frame(volume.grid)
-        between, original = settings["interpolate_time"], settings["output_type"] == "original"
+        part, settings = self.part or self.announce_part(), self.settings
+        self.frame = self._frame(part)
+        between, original, fill = settings["interpolate_time"], settings["output_type"] == "original", self._fill_value()
+        step = self._time_of_values(volume, time) if volume.times else None
+        key = part.lattice, extent, fields, step, between, original, repr(fill), *(settings[name] for name in DERIVED)
+        if self.from_cache(key, volume, image):
+            self.status = f"{self.seen()}, kept from before"
+            return
         derived = DerivedArrays(volume, settings, fields, time, self._on_progress)
-        output = VolumeOutput(volume, lattice, self.frame, (0, 0, 0), fields, time, between, original, self._fill_value())
+        output = VolumeOutput(volume, part.lattice, self.frame, (0, 0, 0), fields, time, between, original, fill)
         sampled = output.fill_extent(image, extent, self._on_progress)
         derived.add_to(image)
-        self.status = f"{sampled} values sampled"
+        self.to_cache(key, image)
+        self.status = f"{sampled} values sampled" + (f": {self.seen()}" if settings["follow_view"] else "")
 
     def _fill_tree(self, tree, volume, fields: tuple, time) -> None:
         """The same tree on every rank would be there several times."""
@@ -146,7 +157,7 @@ class NeuralVolume(ModelArrays, Proxy):
             return
         budget, between = self.settings["cell_budget"], self.settings["interpolate_time"]
         lattice, derived = self._lattice(volume.grid), DerivedArrays(volume, self.settings, fields, time, self._on_progress)
-        start, stop = self._range(lattice)
+        start, stop = self.lattice_range(lattice)
         lattice = lattice.part(start, [b - a for a, b in zip(start, stop)])
         found = core.refine(volume, fields[0], budget, fields, time, between, self._on_progress, lattice)
         kinds = {array.name: self._dtype(array) for array in volume.arrays if array.name in fields}
@@ -214,12 +225,16 @@ class NeuralVolume(ModelArrays, Proxy):
             return scaled
         return grid.with_dims([new or old for new, old in zip(wanted, scaled.dims)])
 
-    def _frame(self, grid) -> ImageFrame:
-        lattice = self._lattice(grid)
-        return ImageFrame.of_grid(lattice, *self._range(lattice))
+    def _frame(self, part) -> ImageFrame:
+        return ImageFrame.of_grid(part.lattice, part.start, part.stop)
 
-    def _range(self, lattice) -> tuple[tuple, tuple]:
-        """The points of the lattice that are wanted: (start, stop) along x, y, z. Raises ConfigError."""
+    def lattice_grid(self):
+        return self._lattice(self._read_header().grid)
+
+    def values_of_point(self) -> int:
+        return values_of_point(chosen_arrays(self._read_header().arrays, self.settings["arrays"]), self.settings)
+
+    def lattice_range(self, lattice) -> tuple[tuple, tuple]:
         if not self.settings["use_region_of_interest"]:
             return (0, 0, 0), lattice.dims
         start, stop = lattice.index_range(self.settings["region_of_interest"])

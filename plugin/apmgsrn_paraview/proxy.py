@@ -28,7 +28,7 @@ def setting(field: str, default, words: tuple = ()):
         value = _converted(values, default, words)
         if value != proxy.settings[field]:
             proxy.settings[field] = value
-            proxy.Modified()
+            proxy.setting_changed(field)
 
     set_value.field, set_value.default, set_value.words = field, default, words
     return set_value
@@ -76,6 +76,10 @@ class Proxy(VTKPythonAlgorithmBase):
         makers = [getattr(type(self), name) for name in dir(type(self)) if name.startswith(("Set", "Add"))]
         self.settings = {maker.field: maker.default for maker in makers if hasattr(maker, "field")}
         self.status, self.last_error = "not run yet", ""
+
+    def setting_changed(self, field: str) -> None:
+        """Called when one of the settings has another value."""
+        self.Modified()
 
     def GetStatus(self) -> str:
         return self.status
