@@ -27,9 +27,15 @@ def rendered(values: np.ndarray, grid, camera, function, step: float) -> np.ndar
     renderer.AddVolume(volume)
     _take_camera(renderer, camera)
     window.Render()
+    return pixels_of(window)
+
+
+def pixels_of(window) -> np.ndarray:
+    """[h, w, 3] float from 0 to 1 of what a vtkRenderWindow has rendered, the row at the bottom first."""
     taken = vtkWindowToImageFilter()
     taken.SetInput(window)
     taken.ReadFrontBufferOff()
+    taken.ShouldRerenderOff()
     taken.Update()
     output = taken.GetOutput()
     width, height = output.GetDimensions()[:2]
