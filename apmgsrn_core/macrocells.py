@@ -8,21 +8,24 @@ what a slope of that size can add between two of them.
 from __future__ import annotations
 
 import lzma
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 import torch
 
 from .errors import ModelFileError
-from .grid import Grid
+from .grid import Grid, Region
 from .ray_field import RayField
 from .transfer_function import TransferFunction
 
 VALUES_OF_CELL = 4  # of the lattice, along each axis
 MOST_CELLS = 64  # along an axis
 MOST_VALUES = 1 << 23  # sampled for the ranges
+FIRST_VALUES = 1 << 20  # a second, at first
 REACH = 24  # cells that a leap may cross
 MOST_LEVELS = 255  # of a stored end of a range
 HEADER = struct.Struct("<IIIBff")  # counts, levels, the lowest and the highest end
@@ -45,11 +48,9 @@ class Macrocells:
     @classmethod
     def of_field(cls, field: RayField, counts: tuple[int, int, int] | None = None) -> "Macrocells":
         """The ranges of a volume's array, sampled; `counts` along x, y, z, None: cells of about 4 values."""
-        counts = counts or counts_for(field.grid)
-        grid = finer(field.grid, MOST_VALUES)
-        values = field.volume.sample_region(grid=grid, field=field.name, time=field.time)
-        values = values if values.ndim == 3 else np.linalg.norm(values, axis=3)
-        return cls.of_lattice(field.scaled(values).astype(np.float32), grid, counts)
+        sampling = RangeSampling(field, counts)
+        sampling.run(math.inf)
+        return sampling.cells()
 
     @classmethod
     def of_lattice(cls, scaled: np.ndarray, grid: Grid, counts: tuple[int, int, int]) -> "Macrocells":
@@ -118,6 +119,47 @@ class Macrocells:
         """bool [z, y, x]: the cells that may hold one of some scaled values."""
         found = [(self.low - SLACK <= v) & (v <= self.high + SLACK) for v in scaled_values]
         return np.logical_or.reduce(found) if found else np.zeros(self.low.shape, bool)
+
+
+class RangeSampling:
+    """Samples the ranges of a volume's array part by part.
+
+    Args:
+        field: Of the volume.
+        counts: Cells along x, y, z; None: cells of about 4 values.
+
+    Attributes:
+        total: Values to sample.
+        done: Whether all have been.
+    """
+
+    def __init__(self, field: RayField, counts: tuple[int, int, int] | None = None):
+        self._field, self._counts = field, counts or counts_for(field.grid)
+        self._grid = finer(field.grid, MOST_VALUES)
+        self._scaled = np.empty(self._grid.value_dims[::-1], np.float32)
+        self._next, self._rate, self.done, self.total = 0, FIRST_VALUES, False, self._grid.region.count
+
+    def run(self, seconds: float) -> None:
+        """Sample for about so long, or to the end."""
+        end = perf_counter() + seconds
+        while not self.done and (now := perf_counter()) < end:
+            layer, first = self.total / self._grid.value_dims[2], self._next
+            self._sample(max(round(min(self._rate * (end - now), self.total) / layer), 1))
+            self._rate = (self._next - first) * layer / max(perf_counter() - now, 1e-6)
+
+    def _sample(self, count: int) -> None:
+        """So many layers more."""
+        nx, ny, nz = self._grid.value_dims
+        first, self._next = self._next, min(self._next + count, nz)
+        layers = Region((0, 0, first), (nx, ny, self._next))
+        values = self._field.volume.sample_region(layers, self._grid, self._field.name, time=self._field.time)
+        values = values if values.ndim == 3 else np.linalg.norm(values, axis=3)
+        self._scaled[first : self._next] = self._field.scaled(values)
+        self.done = self._next == nz
+
+    def cells(self) -> Macrocells:
+        """The ranges, once all is done."""
+        return Macrocells.of_lattice(self._scaled, self._grid, self._counts)
 
 
 class VisibleCells:

@@ -9,6 +9,7 @@ data"; leaps over cells by a distance map, Cohen and Sheffer 1994, "Proximity cl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
@@ -18,7 +19,7 @@ import torch
 from .camera import Camera
 from .errors import ApmgsrnError
 from .image_hierarchy import ImageHierarchy
-from .macrocells import Macrocells, VisibleCells
+from .macrocells import MOST_VALUES, Macrocells, RangeSampling, VisibleCells, finer
 from .picture import Picture
 from .ray_box import behind_planes, box_interval
 from .ray_field import open_field
@@ -43,6 +44,10 @@ class VolumeRenderer:
         field: Name of the array; the first one when None. Of several components the magnitude is rendered.
         time: Of the time step; the first one when None.
 
+    Attributes:
+        samples: Evaluated for all pictures so far.
+        sharp: Whether the ranges are as narrow as they get, see `sharpen`.
+
     Raises:
         FieldError: No such array. DataError: the lattice is flat.
     """
@@ -50,17 +55,38 @@ class VolumeRenderer:
     def __init__(self, volume, field: str | None = None, time: float | None = None):
         self.field = open_field(volume, field, time)
         self._visible: tuple[tuple, VisibleCells] | None = None
+        self._sharpening: RangeSampling | None = None
+        self.sharp, self.samples = False, 0
 
     @cached_property
     def cells(self) -> Macrocells:
         """The ranges of the values: those of the model, or sampled when they are first needed."""
         stored = self.field.volume.macrocells(self.field.name, self.field.time)
+        self.sharp = stored is None
         return Macrocells.of_field(self.field) if stored is None else stored
 
-    def sharpen(self) -> None:
-        """Sample narrower ranges than a model stores, in a second or two: for many pictures, each of which is then quicker."""
-        self.cells, self._visible = Macrocells.of_field(self.field), None
-        self.__dict__.pop("_lengths", None)
+    def sharpen(self, seconds: float = math.inf) -> bool:
+        """Sample narrower ranges than a model stores, for many pictures, each of which is then quicker.
+
+        Args:
+            seconds: About, after which it returns; the next call goes on.
+
+        Returns:
+            Whether it is done.
+        """
+        if self.sharp:
+            return True
+        self._sharpening = self._sharpening or RangeSampling(self.field)
+        self._sharpening.run(seconds)
+        if self._sharpening.done:
+            self.cells, self._visible, self._sharpening, self.sharp = self._sharpening.cells(), None, None, True
+            self.__dict__.pop("_lengths", None)
+        return self.sharp
+
+    @property
+    def worth_sharpening(self) -> bool:
+        """Whether as many values have been evaluated for pictures as `sharpen` takes, so that it is likely to pay."""
+        return not self.sharp and self.samples > finer(self.field.grid, MOST_VALUES).region.count
 
     def step_of(self, options: RenderOptions) -> float:
         """Distance of two samples in the world; of the nearest ones when it varies."""
@@ -98,7 +124,9 @@ class VolumeRenderer:
         scene = _Scene(self, camera, function, options)
         image = ImageHierarchy(camera.size, seconds, options.most_points // LEAST_BLOCK)
         for pixels in image.parts():
+            before = scene.samples
             image.put(pixels, *scene.march(pixels), scene.samples)
+            self.samples += scene.samples - before
             if image.due():
                 yield image.picture(options.background)
         yield image.picture(options.background)

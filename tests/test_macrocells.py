@@ -11,6 +11,7 @@ from volumes import tiny, trained_wave, wave
 
 from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, TrainConfig, VolumeRenderer, train_volume
 from apmgsrn_core.bricks import BrickLayout
+from apmgsrn_core.camera import Camera
 from apmgsrn_core.command_line.image_data_file import read_image_data
 from apmgsrn_core.macrocells import REACH, SLACK, Macrocells, VisibleCells, distances
 from apmgsrn_core.ray_field import NetworkField, RayField, open_field
@@ -154,9 +155,28 @@ def test_a_model_keeps_its_macrocells_and_a_renderer_takes_them():
     assert cells is not None and VolumeRenderer(volume).cells.counts == cells.counts
     assert len(ModelFile(result.model).read_section()["macrocells"]) <= SHARE * len(result.model)
     renderer = VolumeRenderer(volume)
-    renderer.sharpen()
+    assert not renderer.sharp and renderer.sharpen() and renderer.sharp
     assert renderer.cells is not cells and (renderer.cells.high <= cells.high.max() + 1e-5).all()
     assert np.isfinite(volume.sample_points(np.array([[1.0, 2.0, 3.0]]))).all()
+
+
+def test_ranges_are_sharpened_in_slices_when_it_pays():
+    values, grid = wave((33, 32, 31))
+    volume = train_volume(values, grid, train=tiny(), model=ModelConfig(8, 2, (16, 16, 16))).volume
+    renderer, camera = VolumeRenderer(volume), Camera.looking_at(grid.bounds, 30, 20, (63, 65))
+    fog = TransferFunction([0, 255], np.ones((2, 3)), [0.01, 0.01])
+    assert not renderer.worth_sharpening
+    first, pictures = renderer.render(camera, fog), 1
+    while not renderer.worth_sharpening:
+        renderer.render(camera, fog)
+        pictures += 1
+    assert renderer.samples == pictures * first.samples > 63 * 61 * 65
+    slices = 1
+    while not renderer.sharpen(1e-4):
+        slices += 1
+    assert slices > 3 and not renderer.worth_sharpening and renderer.sharpen(0)
+    whole = Macrocells.of_field(renderer.field)
+    assert np.array_equal(renderer.cells.low, whole.low) and np.array_equal(renderer.cells.high, whole.high)
 
 
 def values_and_their_cells(volume, cells, count, field=None):

@@ -89,6 +89,16 @@ class PictureMarch:
         self.pass_number += 1
         self.finished = all(team.everywhere(last))
 
+    def use_idle_time(self, seconds: float) -> None:
+        """For about so long, make the next pictures quicker, where it is likely to pay. Of one process: ranks rest together only.
+
+        Raises:
+            ApmgsrnError: The model cannot be read any more.
+        """
+        renderer = self._renderer if self._communicator.size == 1 and self.finished else None
+        if renderer is not None and renderer.worth_sharpening:
+            renderer.sharpen(seconds)
+
     def _march(self, scene: Scene, in_passes: bool, seconds: float, on_progress) -> Iterator:
         """The pictures of this rank's part of the scene, the last one finished; none when it has no part."""
         rank, size = self._communicator.rank, self._communicator.size

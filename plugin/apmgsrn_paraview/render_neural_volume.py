@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkPolyData
@@ -9,7 +10,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
 import apmgsrn_core as core  # names that need torch are looked up when rays are marched
-from apmgsrn_core import Communicator, FieldError, ModelFileError, list_devices
+from apmgsrn_core import ApmgsrnError, Communicator, FieldError, ModelFileError, list_devices
 
 from . import vtk_bridge
 from .billboard import fill_billboard
@@ -22,6 +23,7 @@ from .transfer_functions import TransferFunctions
 
 MODES = ("composite", "isosurface", "maximum", "average")
 OPTIONS = core.RenderOptions()  # the defaults
+IDLE = 0.05  # seconds of a look at whether there is a better picture
 LIT = ("composite", "isosurface")  # modes in which shading means something
 
 
@@ -84,7 +86,10 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         self._polled = True
         if not self._march.finished:
             self.Modified()
-        return not self._march.finished
+            return True
+        with contextlib.suppress(ApmgsrnError):  # told when the next picture is rendered
+            self._march.use_idle_time(IDLE)
+        return False
 
     def NextPass(self) -> None:
         """For scripts that refine in passes: the next update makes the next one."""

@@ -332,6 +332,20 @@ def test_the_mouse_makes_it_coarse_and_rest_makes_it_fine(models, view):
     assert check(source).GetNumberOfPoints() > full / 2 and source.Detail == "Auto"
 
 
+def test_the_wheel_has_no_move(models, view):
+    source = followed(view, models["f"])
+    see(view)
+    simple.Render(view)
+    mouse = view.GetInteractor()
+    for zoom, found in ((1.0, "Auto"), (1.2, "Coarse"), (1.2, "Coarse")):
+        mouse.InvokeEvent("StartInteractionEvent")
+        view.GetActiveCamera().Dolly(zoom)
+        mouse.InvokeEvent("EndInteractionEvent")
+        assert source.Detail == found
+    simple.Render(view)
+    assert check(source).GetNumberOfPoints() <= 3000
+
+
 def test_a_reset_camera_sees_the_whole_volume_again(models, view):
     source = followed(view, models["f"])
     see(view, (3.5, 6, 12))

@@ -224,6 +224,21 @@ def test_a_polled_filter_refines_and_others_finish_at_once(models, view):
     assert "pass 1" in info(renderer, "Status")
 
 
+def test_idle_time_makes_the_next_pictures_quicker(models, view):
+    renderer = show(view, models["several"])
+    whole, algorithm = pixels(view), renderer.GetClientSideObject()
+    marcher = algorithm._march._renderer
+    assert not marcher.sharp and marcher.worth_sharpening  # so many rays through so few values
+    for _ in range(100):
+        assert not algorithm.GetNeedsUpdate()
+    assert marcher.sharp
+    view.CameraPosition = [14, 18, 26]
+    assert (pixels(view) != whole).any()
+    view.CameraPosition = [14, 18, 25]
+    renderer.Refinement = "At Once"
+    assert np.abs(pixels(view) - whole).max() <= 1
+
+
 def test_fewer_rays_and_the_size_of_the_view(models, view):
     renderer = show(view, models["f"], ImageScale=0.5)
     pixels(view)
