@@ -28,12 +28,13 @@ class ViewFollower:
         self._view, self._source, self._proxy = view.GetGlobalID(), source.GetGlobalID(), proxy
         self._of_source[self._source] = self
         self._moving, self._due = False, None
-        self._resetting = False
+        self._pose, self._resetting = None, False
         self._observed = [(view.SMProxy.AddObserver("ResetCameraEvent", self.on_reset), self._view_proxy)]
         source.SMProxy.AddObserver("DeleteEvent", lambda *_: self.end())
         if view.SMProxy.MakeRenderWindowInteractor(True):  # pvbatch has none
             for event, act in (
-                ("InteractionEvent", self.on_move), ("EndInteractionEvent", self.on_end), ("TimerEvent", self.on_timer)
+                ("StartInteractionEvent", self.on_start), ("InteractionEvent", self.on_move),
+                ("EndInteractionEvent", self.on_end), ("TimerEvent", self.on_timer),
             ):  # fmt: skip
                 self._observed.append((self._interactor().AddObserver(event, act), self._interactor))
 
@@ -84,6 +85,9 @@ class ViewFollower:
         camera.DeepCopy(before)
         return same
 
+    def on_start(self, *_) -> None:
+        self._pose = _pose(self._view_proxy())
+
     def on_move(self, *_) -> None:
         source = self._proxy(self._source)
         self._due = None
@@ -92,6 +96,8 @@ class ViewFollower:
             self._view_proxy().Update()
 
     def on_end(self, interactor, _) -> None:
+        if not self._moving and _pose(self._view_proxy()) != self._pose:  # the wheel has no move
+            self.on_move()
         if self._moving:
             wait = self._proxy(self._source).SettleTime
             self._due = time.monotonic() + wait
@@ -102,3 +108,10 @@ class ViewFollower:
             self._moving, self._due = False, None
             self._proxy(self._source).Detail = "Auto"
             self._view_proxy().StillRender()
+
+
+def _pose(view) -> tuple:
+    """Where the camera of a view is, and how much it sees."""
+    camera = view.GetActiveCamera()
+    places = camera.GetPosition(), camera.GetFocalPoint(), camera.GetViewUp()
+    return *places, camera.GetViewAngle(), camera.GetParallelScale()
