@@ -163,6 +163,7 @@ def test_coarse_and_full(models, view):
     assert "coarse" in info(source, "Status")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["f", "stretched", "bricks"])
 def test_zoomed_in_the_resolution_is_higher_with_the_same_budget(models, view, kind):
     source = followed(view, models[kind])
@@ -225,6 +226,7 @@ def test_a_step_of_the_camera_that_changes_nothing_runs_nothing(models, view):
     assert output(source).GetMTime() == before
 
 
+@pytest.mark.slow
 def test_the_cache_is_bounded(models, view):
     source = followed(view, models["f"], Budget=150_000, CacheSize=1)
     kept = source.GetClientSideObject().decoded
@@ -290,6 +292,7 @@ def test_a_file_larger_than_any_memory_is_shown(models, view):
 # ---- a window ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_polled_source_is_coarse_until_the_camera_is_still(models, view):
     source = followed(view, models["f"], SettleTime=0.2)
     see(view)
@@ -413,6 +416,7 @@ def test_followers_end_with_their_view_and_source(models, view, tmp_path):
     simple.SaveState(str(tmp_path / "s.pvsm"))
 
 
+@pytest.mark.slow
 def test_a_state_keeps_following(models, view, tmp_path):
     followed(view, models["f"])
     see(view)
