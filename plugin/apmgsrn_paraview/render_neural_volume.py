@@ -134,7 +134,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         data = vtkDataObject.GetData(inputs[0], 0)
         time = _step_time(inputs[0].GetInformationObject(0), vtk_bridge.requested_time(request, outputs))
         upstream = self.GetInputExecutive(0, 0)
-        key = tuple(self.settings.values()), self.function_key(), upstream.__this__, upstream.GetPipelineMTime(), time
+        key = self._settings_key(), self.function_key(), upstream.__this__, upstream.GetPipelineMTime(), time
         if not self._march.holds(key):
             self.SetProgressText("rendering the neural volume")
             in_passes = self.settings["refinement"] == "in passes" or (self.settings["refinement"] == "auto" and self._polled)
@@ -146,6 +146,14 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
                 raise
             self._fill_mesh()
         vtkPolyData.GetData(outputs, 0).ShallowCopy(self._mesh)
+
+    def _settings_key(self) -> tuple:
+        """Equal for settings with equal pictures: each render makes the view-up a unit vector again, and its last bits turn."""
+        found = dict(self.settings)
+        found["camera_view_up"] = tuple(round(part, 12) for part in found["camera_view_up"])
+        if not found["camera_parallel_projection"]:
+            found["camera_parallel_scale"] = None
+        return tuple(found.values())
 
     def _fill_mesh(self) -> None:
         """The newest picture as a mesh; none on ranks above the first."""

@@ -135,17 +135,34 @@ def test_the_view_shows_the_picture_of_the_core(models, view, parallel):
     same(view, by_core(view, models["f"], "f", renderer))
 
 
-def test_showing_marches_one_picture(models, view, monkeypatch):
-    sizes, advance = [], PictureMarch.advance
+@pytest.fixture
+def passes(monkeypatch):
+    """(pixels, number of the pass) of all passes that were marched; a single ray tells the bounds and does not count."""
+    made, advance = [], PictureMarch.advance
 
     def note(march, *arguments):
         advance(march, *arguments)
-        sizes.append(march.picture.depth.size)
+        if march.picture.depth.size > 1:
+            made.append((march.picture.depth.size, march.pass_number))
 
     monkeypatch.setattr(PictureMarch, "advance", note)
+    return made
+
+
+def test_showing_marches_one_picture(models, view, passes):
     apmgsrn.show(view, models["f"])
     pixels(view)
-    assert [size for size in sizes if size > 1] == [SIZE[0] * SIZE[1]]  # a single ray tells the bounds
+    assert passes == [(SIZE[0] * SIZE[1], 1)]
+
+
+def test_what_does_not_change_the_picture_does_not_begin_it_anew(models, view, passes):
+    renderer = show(view, models["f"], Refinement="In Passes", PassTime=0.001)
+    up = (np.array([0.24, 0.81, 0.54]) / np.linalg.norm([0.24, 0.81, 0.54])).tolist()
+    for turn in range(4):  # as a view does in each render
+        renderer.CameraViewUp = [up[0], up[1], np.nextafter(up[2], turn % 2)]
+        renderer.CameraParallelScale = 3 + turn
+        renderer.UpdatePipeline()
+    assert [number for _, number in passes] == [1, 2, 3, 4]
 
 
 def test_edited_functions_and_presets_are_followed(models, view):
