@@ -20,9 +20,9 @@ from functools import cached_property
 
 import numpy as np
 
+from .data.stretched_axes import between, checked_axes
 from .errors import ConfigError
 from .region import Region, triple
-from .stretched_axes import between, checked_axes
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 

@@ -141,7 +141,7 @@ def show_result(path: Path, history, status: str, seconds: float) -> None:
     import numpy as np
 
     from apmgsrn_core import read_header
-    from apmgsrn_core.weights import brick_config
+    from apmgsrn_core.file.weights import brick_config
 
     header = read_header(path)
     layout, components = header.layout, sum(array.components for array in header.arrays)

@@ -56,6 +56,7 @@ missing_packages() {
   command -v make >/dev/null || wanted+=(make)
   if [ "$level" = tests ]; then # the tests that want these are skipped without them
     command -v mpirun >/dev/null || wanted+=(openmpi-bin)
+    command -v xdotool >/dev/null || wanted+=(xdotool)
   fi
   if [ "${#needed[@]}" -gt 0 ] || { [ "${#wanted[@]}" -gt 0 ] && can_administer; }; then
     printf '%s\n' "${needed[@]}" "${wanted[@]}" | sort -u | xargs

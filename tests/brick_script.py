@@ -9,7 +9,7 @@ from mpi4py import MPI
 from volumes import tiny, wave
 
 from apmgsrn_core import ApmgsrnError, DataError, ModelConfig, Region, train_volume
-from apmgsrn_core.sampler import Sampler
+from apmgsrn_core.training.sampler import Sampler
 
 MODEL = ModelConfig(number_of_grids=8, grid_resolution=(4, 4, 4), hidden_width=16)
 QUIET = {"on_progress": lambda state: True, "on_warning": lambda line: None}

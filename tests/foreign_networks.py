@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from apmgsrn_core import Grid
-from apmgsrn_core.manifest import ArrayInfo
+from apmgsrn_core.file.manifest import ArrayInfo
 
 GRID = Grid((9, 8, 7), (1.0, -2.0, 0.5), (0.5, 0.25, 1.0))
 ARRAYS = (ArrayInfo("wave", "point", 1, "float32", (10.0, 30.0)),)

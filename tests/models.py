@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from apmgsrn_core import BrickLayout, DataError, Grid, TrainConfig
-from apmgsrn_core.manifest import ArrayInfo
-from apmgsrn_core.model import Network
-from apmgsrn_core.model_writer import StoredBrick, pack_model
-from apmgsrn_core.weights import describe_brick, describe_model, pack_section
+from apmgsrn_core.file.manifest import ArrayInfo
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.file.model_writer import StoredBrick, pack_model
+from apmgsrn_core.file.weights import describe_brick, describe_model, pack_section
 
 
 def pack_networks(

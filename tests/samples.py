@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from apmgsrn_core.scattered_data import ScatteredData
+from apmgsrn_core.data.scattered_data import ScatteredData
 
 DIMS = (20, 17, 15)
 FEATURE = np.array([0.35, -0.2, 0.45])  # what a refined mesh is refined at

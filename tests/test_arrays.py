@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import ArrayInfo, ArraySpec, ConfigError, DataError, Grid, ModelConfig, TrainConfig, psnr, train_volume
-from apmgsrn_core.array_values import in_unit, normalised, slope_in_unit
-from apmgsrn_core.value_transform import ValueTransform, choose_transform
+from apmgsrn_core.data.array_values import in_unit, normalised, slope_in_unit
+from apmgsrn_core.data.value_transform import ValueTransform, choose_transform
 
 TINY = ModelConfig(4, 1, (5, 5, 5), hidden_layers=1, hidden_width=16, bias=True)
 

@@ -12,7 +12,7 @@ from apmgsrn_core.baselines.hash_grid import PRIMES, HashGrid
 from apmgsrn_core.baselines.perceptron import level_resolutions
 from apmgsrn_core.baselines.siren import Siren
 from apmgsrn_core.baselines.training import USED
-from apmgsrn_core.network_source import OWN_CLASSES
+from apmgsrn_core.foreign.network_source import OWN_CLASSES
 
 SMALL = {
     "siren": dict(width=32, hidden_layers=2), "fvsrn": dict(resolution=(5, 6, 7), features=4, fourier=8),

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import apmgsrn_core.brick_networks as brick_networks
-import apmgsrn_core.brick_sampling as brick_sampling
+import apmgsrn_core.bricks.networks as brick_networks
+import apmgsrn_core.bricks.sampling as brick_sampling
 from apmgsrn_core import ModelConfig
-from apmgsrn_core.brick_coordinates import contributions
-from apmgsrn_core.brick_networks import BrickNetworks, in_order
-from apmgsrn_core.brick_sampling import BrickSampler
-from apmgsrn_core.bricks import BrickLayout
+from apmgsrn_core.bricks.coordinates import contributions
+from apmgsrn_core.bricks.networks import BrickNetworks, in_order
+from apmgsrn_core.bricks.sampling import BrickSampler
+from apmgsrn_core.brick_layout import BrickLayout
 from apmgsrn_core.kernels import kernel_for
-from apmgsrn_core.model import Network
+from apmgsrn_core.network.model import Network
 
 TINY = ModelConfig(number_of_grids=2, grid_resolution=(3, 3, 3), hidden_width=8, output_components=2)
 BOTH, FIRST = slice(0, 2), slice(0, 1)

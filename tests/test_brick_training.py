@@ -21,7 +21,7 @@ from apmgsrn_core import (
     ApmgsrnError, BrickLayout, ConfigError, DataError, ModelConfig, Region, psnr, read_header, train_volume,
 )  # fmt: skip
 
-from apmgsrn_core.pieces import owners_of
+from apmgsrn_core.data.pieces import owners_of
 
 HERE = Path(__file__).parent
 MODEL = ModelConfig(number_of_grids=8, grid_resolution=(4, 4, 4), hidden_width=16)
@@ -154,7 +154,7 @@ def test_parameters_are_shared_out_by_need():
 
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1)])
 def test_a_network_that_dies_is_trained_with_another_seed(monkeypatch, bricks):
-    from apmgsrn_core.brick_worker import BrickWorker
+    from apmgsrn_core.bricks.worker import BrickWorker
 
     values, grid = wave((17, 16, 15))
     start, begun = BrickWorker._start, []

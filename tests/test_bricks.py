@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import ConfigError, Grid
-from apmgsrn_core.bricks import BrickLayout, split_axis
+from apmgsrn_core.brick_layout import BrickLayout, split_axis
 
 MANY = settings(max_examples=600, deadline=None)
 

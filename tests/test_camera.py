@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import ConfigError, DataError
-from apmgsrn_core.camera import Camera
+from apmgsrn_core.rendering.camera import Camera
 
 SIZES = [(7, 9), (9, 7), (8, 8), (1, 1)]
 

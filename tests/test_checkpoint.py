@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from volumes import wave
 
 from apmgsrn_core import ConfigError, ModelConfig, ModelFileError, TrainConfig
-from apmgsrn_core import brick_training
-from apmgsrn_core.brick_training import train_brick
-from apmgsrn_core.checkpoint import Checkpoint, pack_state, unpack_state
-from apmgsrn_core.device_sampler import DeviceSampler
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.graph_step import GraphStep
+from apmgsrn_core.bricks import training as brick_training
+from apmgsrn_core.bricks.training import train_brick
+from apmgsrn_core.training.checkpoint import Checkpoint, pack_state, unpack_state
+from apmgsrn_core.training.device_sampler import DeviceSampler
+from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.training.graph_step import GraphStep
 from apmgsrn_core.kernels import kernel_for
 from apmgsrn_core.kernels.readable import TorchKernel
-from apmgsrn_core.model import Network
-from apmgsrn_core.optimizer import Adam, ParameterGroup
-from apmgsrn_core.sampler import Sampler
-from apmgsrn_core.schedule import PlateauSchedule
-from apmgsrn_core.training_step import DeviceStep
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training.optimizer import Adam, ParameterGroup
+from apmgsrn_core.training.sampler import Sampler
+from apmgsrn_core.training.schedule import PlateauSchedule
+from apmgsrn_core.training.training_step import DeviceStep
 
 DIMS = (20, 17, 15)
 STREAMED = 9000  # bytes: less than half of DIMS in float32

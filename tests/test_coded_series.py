@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import ArraySpec, Grid, ModelConfig, ModelFileError, NeuralVolume, TrainConfig, psnr, train_series, train_volume
-from apmgsrn_core import coded_network, network_reader, time_series
-from apmgsrn_core.coded_network import DecodedNetwork, decode_network
-from apmgsrn_core.model_file import MAGIC, PREAMBLE, ModelFile
-from apmgsrn_core.network_reader import read_decoded, read_network
+from apmgsrn_core.file import coded_network
+from apmgsrn_core.file import network_reader
+from apmgsrn_core.training import time_series
+from apmgsrn_core.file.coded_network import DecodedNetwork, decode_network
+from apmgsrn_core.file.model_file import MAGIC, PREAMBLE, ModelFile
+from apmgsrn_core.file.network_reader import read_decoded, read_network
 
 SMALL = ModelConfig(10, 1, (6, 6, 6), hidden_layers=1, hidden_width=16, bias=True)
 GRID = Grid((17, 14, 13))
@@ -79,7 +81,7 @@ def test_rounding_costs_what_was_chosen():
 
 def test_a_step_in_so_many_stands_for_itself_but_starts_from_the_one_before(monkeypatch):
     monkeypatch.setattr(time_series, "KEY_EVERY", 2)
-    monkeypatch.setattr("apmgsrn_core.brick_worker.KEY_EVERY", 2)
+    monkeypatch.setattr("apmgsrn_core.bricks.worker.KEY_EVERY", 2)
     model = series([0, 1, 2, 3])[-1].to_bytes()
     assert coders(model) == ["rounded", "delta", "rounded", "delta"]
 
@@ -195,7 +197,7 @@ def test_decoding_says_when_the_architecture_changes(moving):
 
 
 def test_a_step_whose_start_is_dead_begins_anew_and_stands_for_itself(monkeypatch):
-    from apmgsrn_core.brick_worker import BrickWorker
+    from apmgsrn_core.bricks.worker import BrickWorker
 
     start, begun = BrickWorker._start, []
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from apmgsrn_core import ArraySpec, Grid, NeuralVolume, TrainConfig, psnr, read_header, save_network, ssim, train_volume
-from apmgsrn_core.camera import Camera
+from apmgsrn_core.rendering.camera import Camera
 from apmgsrn_core.command_line import main
 from apmgsrn_core.command_line.image_data_file import read_image_data
 from apmgsrn_core.command_line.volume_files import write_volume
-from apmgsrn_core.render_options import RenderOptions
-from apmgsrn_core.rendering import VolumeRenderer
-from apmgsrn_core.transfer_function import TransferFunction
+from apmgsrn_core.rendering.render_options import RenderOptions
+from apmgsrn_core.rendering.renderer import VolumeRenderer
+from apmgsrn_core.rendering.transfer_function import TransferFunction
 from foreign_networks import ARRAYS, Wave, wave_at
 from foreign_networks import GRID as GRID_OF_WAVE
 from reference_folders import ReferencePart, lattice

@@ -3,7 +3,7 @@
 import pytest
 
 from apmgsrn_core import ConfigError, Grid, LatticeConfig, ModelConfig, TrainConfig
-from apmgsrn_core.model import Network
+from apmgsrn_core.network.model import Network
 
 CUBE = Grid((128, 128, 128))
 

@@ -12,14 +12,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import ConfigError, Grid, LatticeConfig, ModelConfig, TrainConfig
-from apmgsrn_core.encoding import encode
+from apmgsrn_core.network.encoding import encode
 from apmgsrn_core.kernels import choose, cpu, cpu_library
 from apmgsrn_core.kernels.readable import TorchKernel
 from apmgsrn_core.kernels.threads import share_of_cores
 from apmgsrn_core.kernels.torch_tiles import TiledTorchKernel
-from apmgsrn_core.model import Network
-from apmgsrn_core.optimizer import adam_step
-from apmgsrn_core.training_step import stays_on_device
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training.optimizer import adam_step
+from apmgsrn_core.training.training_step import stays_on_device
 
 pytestmark = pytest.mark.skipif(cpu_library.load()[0] is None, reason=cpu_library.load()[1] or "built")
 

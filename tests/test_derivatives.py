@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-import apmgsrn_core.brick_derivatives as brick_derivatives
+import apmgsrn_core.bricks.derivatives as brick_derivatives
 import apmgsrn_core.kernels.readable as readable
 from apmgsrn_core import ApmgsrnError, FieldError, Grid, LatticeConfig, ModelConfig
-from apmgsrn_core.array_values import in_unit
-from apmgsrn_core.brick_derivatives import curvatures_at_points, slopes_at_points, weight_derivative
-from apmgsrn_core.brick_networks import BrickNetworks
-from apmgsrn_core.brick_sampling import BrickSampler
-from apmgsrn_core.bricks import BrickLayout
-from apmgsrn_core.manifest import ArrayInfo
-from apmgsrn_core.model import Network
-from apmgsrn_core.network_curvatures import network_curvatures
-from apmgsrn_core.value_transform import ValueTransform
-from apmgsrn_core.volume_derivatives import first_derivatives, second_derivatives
+from apmgsrn_core.data.array_values import in_unit
+from apmgsrn_core.bricks.derivatives import curvatures_at_points, slopes_at_points, weight_derivative
+from apmgsrn_core.bricks.networks import BrickNetworks
+from apmgsrn_core.bricks.sampling import BrickSampler
+from apmgsrn_core.brick_layout import BrickLayout
+from apmgsrn_core.file.manifest import ArrayInfo
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.network.network_curvatures import network_curvatures
+from apmgsrn_core.data.value_transform import ValueTransform
+from apmgsrn_core.sampling.volume_derivatives import first_derivatives, second_derivatives
 
 CONFIG = ModelConfig(
     number_of_grids=3, features_per_grid=2, grid_resolution=(4, 3, 5), lattices=(LatticeConfig((4, 5, 3), 2),),

@@ -9,10 +9,10 @@ import torch
 from volumes import wave
 
 from apmgsrn_core import Grid, TrainConfig
-from apmgsrn_core.device_sampler import DeviceSampler
+from apmgsrn_core.training.device_sampler import DeviceSampler
 from apmgsrn_core.errors import ConfigError
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.sampler import Sampler
+from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.training.sampler import Sampler
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_CUDA)]

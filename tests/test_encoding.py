@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from apmgsrn_core import LatticeConfig, ModelConfig
-from apmgsrn_core.encoding import GridTable, density_loss, encode, feature_density, to_local, touching
-from apmgsrn_core.model import Network, evaluate
+from apmgsrn_core.network.encoding import GridTable, density_loss, encode, feature_density, to_local, touching
+from apmgsrn_core.network.model import Network, evaluate
 
 
 def linear_weight(t):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from thread_ranks import on_ranks
 
-from apmgsrn_core import BrickLayout, Communicator, DataError, ErrorSums, Grid, Region, bricks_of_points, error_metrics, psnr, ssim
-from apmgsrn_core.error_metrics import ssim_of_pieces
+from apmgsrn_core.sampling import error_metrics
+from apmgsrn_core import BrickLayout, Communicator, DataError, ErrorSums, Grid, Region, bricks_of_points, psnr, ssim
+from apmgsrn_core.sampling.error_metrics import ssim_of_pieces
 
 RNG = np.random.default_rng(3)
 FIGURES = ("compared", "left_out", "max_error", "span", "rmse", "psnr", "relative_l2")

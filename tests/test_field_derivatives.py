@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import BrickLayout, DataError, Grid, ModelConfig, train_volume
-from apmgsrn_core.field_derivatives import divergence, q_criterion, vorticity
+from apmgsrn_core.sampling.field_derivatives import divergence, q_criterion, vorticity
 from volumes import tiny
 
 RANDOM = np.random.default_rng(0).normal(size=(9, 3, 3))

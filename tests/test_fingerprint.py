@@ -5,7 +5,7 @@ import pytest
 from volumes import wave
 
 from apmgsrn_core import ArraySpec, Grid, ModelConfig, ModelFileError, TrainConfig, training_key
-from apmgsrn_core.fingerprint import content_hash
+from apmgsrn_core.training.fingerprint import content_hash
 
 VALUES, GRID = wave()
 BASE = {"values": VALUES, "grid": GRID, "arrays": (ArraySpec("f"),), "model": ModelConfig(), "train": TrainConfig()}
@@ -32,7 +32,7 @@ def test_any_change_changes_the_key(change):
 def test_slabs_and_strides_do_not_matter(monkeypatch):
     values = np.arange(6000, dtype=np.int32).reshape(20, 15, 20)
     whole = content_hash(values)
-    monkeypatch.setattr("apmgsrn_core.fingerprint.CHUNK_VALUES", 700)
+    monkeypatch.setattr("apmgsrn_core.training.fingerprint.CHUNK_VALUES", 700)
     assert content_hash(values) == whole
     doubled = np.repeat(values, 2, axis=2)[:, :, ::2]
     assert not doubled.flags.c_contiguous and content_hash(doubled) == whole

@@ -26,8 +26,8 @@ from apmgsrn_core import (
     register_network,
     save_network,
 )
-from apmgsrn_core.manifest import ArrayInfo
-from apmgsrn_core.network_loading import OnnxNetwork
+from apmgsrn_core.file.manifest import ArrayInfo
+from apmgsrn_core.foreign.network_loading import OnnxNetwork
 
 HERE = Path(__file__).resolve().parent
 CODE = HERE / "foreign_networks.py"
@@ -265,10 +265,10 @@ def test_a_registered_module_stays_where_it_is():
 
 
 def test_a_foreign_network_is_rendered_as_it_is_sampled(tmp_path):
-    from apmgsrn_core.camera import Camera
-    from apmgsrn_core.render_options import RenderOptions
-    from apmgsrn_core.rendering import VolumeRenderer
-    from apmgsrn_core.transfer_function import TransferFunction
+    from apmgsrn_core.rendering.camera import Camera
+    from apmgsrn_core.rendering.render_options import RenderOptions
+    from apmgsrn_core.rendering.renderer import VolumeRenderer
+    from apmgsrn_core.rendering.transfer_function import TransferFunction
 
     volume = open_volume(saved(tmp_path, "torchscript"), "cpu", trust=True)
     camera = Camera.looking_at(GRID.bounds, 30, 20, (25, 19))

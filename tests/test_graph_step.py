@@ -7,15 +7,15 @@ import torch
 from volumes import wave
 
 from apmgsrn_core import LatticeConfig, ModelConfig, TrainConfig
-from apmgsrn_core.device_sampler import DeviceBatch, DeviceSampler
+from apmgsrn_core.training.device_sampler import DeviceBatch, DeviceSampler
 from apmgsrn_core.errors import ConfigError
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.graph_step import WARM_UP, GraphStep
-from apmgsrn_core.history import RunningMean
+from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.training.graph_step import WARM_UP, GraphStep
+from apmgsrn_core.training.history import RunningMean
 from apmgsrn_core.kernels.readable import TorchKernel
-from apmgsrn_core.model import Network
-from apmgsrn_core.optimizer import Adam, ParameterGroup
-from apmgsrn_core.schedule import CosineSchedule
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training.optimizer import Adam, ParameterGroup
+from apmgsrn_core.training.schedule import CosineSchedule
 
 MODEL = dict(number_of_grids=3, grid_resolution=(4, 4, 4), lattices=(LatticeConfig((3, 4, 5), 1),), hidden_width=16)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core.errors import ModelFileError
-from apmgsrn_core.lane_coding import (
+from apmgsrn_core.file.lane_coding import (
     CLASSES, HEADER, LIMIT, LOWEST, PRECISION, SMALL, SMALL_BITS, Frequencies, LaneDecoder, LaneEncoder, bit_length, class_of,
 )  # fmt: skip
 

@@ -99,7 +99,7 @@ def test_mpi_is_imported_in_one_file():
 # ---- nothing is executed on opening a file ----------------------------------------------------------
 
 
-TRUSTED = "apmgsrn_core/network_loading.py"  # opens foreign networks, after `check_trust`
+TRUSTED = "apmgsrn_core/foreign/network_loading.py"  # opens foreign networks, after `check_trust`
 LOADERS = ("torch.jit.load", "torch.export.load")
 
 
@@ -314,6 +314,17 @@ def test_top_level_holds_only_what_it_should():
         pytest.skip("not a git checkout")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert strangers(listed.splitlines()) == []
+
+
+SHARED = {"__init__", "__main__", "brick_layout", "device", "distributed", "errors", "grid", "region", "validation"}
+
+
+def test_the_core_is_in_folders():
+    core = ROOT / "apmgsrn_core"
+    assert {path.stem for path in core.glob("*.py")} == SHARED, "a module belongs into a folder"
+    for folder in {path.parent for path in core.rglob("*.py")} - {core}:
+        count = len(list(folder.glob("*.py")))
+        assert 2 <= count <= 26, f"{folder.name}: {count} modules"
 
 
 def test_xml_is_no_package():

@@ -10,13 +10,13 @@ import torch
 from volumes import tiny, trained_wave, wave
 
 from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, TrainConfig, VolumeRenderer, train_volume
-from apmgsrn_core.bricks import BrickLayout
-from apmgsrn_core.camera import Camera
+from apmgsrn_core.brick_layout import BrickLayout
+from apmgsrn_core.rendering.camera import Camera
 from apmgsrn_core.command_line.image_data_file import read_image_data
-from apmgsrn_core.macrocells import REACH, SLACK, Macrocells, VisibleCells, distances
-from apmgsrn_core.ray_field import NetworkField, RayField, open_field
-from apmgsrn_core.stored_macrocells import SHARE, pack_macrocells, unpack_macrocells
-from apmgsrn_core.transfer_function import TransferFunction
+from apmgsrn_core.rendering.macrocells import REACH, SLACK, Macrocells, VisibleCells, distances
+from apmgsrn_core.rendering.ray_field import NetworkField, RayField, open_field
+from apmgsrn_core.rendering.stored_macrocells import SHARE, pack_macrocells, unpack_macrocells
+from apmgsrn_core.rendering.transfer_function import TransferFunction
 
 TURBULENCE = Path(__file__).parent.parent / "examples/data/tgv_re800_t9_vortmag_128.vti"
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apmgsrn_core import BrickLayout, Grid, ModelFileError, NeuralVolume, Region, TrainConfig, train_volume
-from apmgsrn_core.mask import VOXELS, DomainMask, mask_region, pack_mask, unpack_mask, voxel_parts, voxel_region
-from apmgsrn_core.model_config import ModelConfig
+from apmgsrn_core.data.mask import VOXELS, DomainMask, mask_region, pack_mask, unpack_mask, voxel_parts, voxel_region
+from apmgsrn_core.network.model_config import ModelConfig
 
 TINY = ModelConfig(2, 1, (3, 3, 3), hidden_layers=1, hidden_width=8)
 

@@ -16,16 +16,16 @@ from safetensors.numpy import save
 from models import pack_networks
 from volumes import tiny, wave
 
-import apmgsrn_core.model_file as model_file
+import apmgsrn_core.file.model_file as model_file
 from apmgsrn_core import (
     ApmgsrnError, ArrayInfo, BrickLayout, Grid, ModelConfig, ModelFileError, NeuralVolume, check_writable, copy_model,
     read_header, read_model, train_volume, write_bytes,
 )  # fmt: skip
-from apmgsrn_core.model import Network
-from apmgsrn_core.model_file import PREAMBLE, ModelFile
-from apmgsrn_core.model_writer import StoredBrick, pack_model
-from apmgsrn_core.network_reader import read_network
-from apmgsrn_core.weights import brick_config, describe_brick, describe_model
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.file.model_file import PREAMBLE, ModelFile
+from apmgsrn_core.file.model_writer import StoredBrick, pack_model
+from apmgsrn_core.file.network_reader import read_network
+from apmgsrn_core.file.weights import brick_config, describe_brick, describe_model
 
 MODEL = ModelConfig(number_of_grids=3, grid_resolution=(3, 4, 5), hidden_width=8)
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from models import pack_networks
 from volumes import tiny
 
-import apmgsrn_core.model_writer as model_writer
+import apmgsrn_core.file.model_writer as model_writer
 from apmgsrn_core import ArrayInfo, BrickLayout, Communicator, DataError, Grid, ModelConfig, ModelFileError
-from apmgsrn_core.model import Network
-from apmgsrn_core.model_file import ModelFile
-from apmgsrn_core.model_writer import StoredBrick, pack_model, write_model
-from apmgsrn_core.network_reader import read_network
-from apmgsrn_core.weights import brick_config, describe_brick, describe_model, pack_section
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.file.model_file import ModelFile
+from apmgsrn_core.file.model_writer import StoredBrick, pack_model, write_model
+from apmgsrn_core.file.network_reader import read_network
+from apmgsrn_core.file.weights import brick_config, describe_brick, describe_model, pack_section
 
 LAYOUT = BrickLayout((7, 8, 9), (3, 2, 2), ghosts=3)
 MODEL = ModelConfig(number_of_grids=3, grid_resolution=(3, 4, 5), hidden_width=8, output_components=1)
@@ -36,7 +36,7 @@ import json, os, sys
 from pathlib import Path
 from mpi4py import MPI
 from apmgsrn_core import Communicator, BrickLayout
-from apmgsrn_core.model_writer import StoredBrick, write_model
+from apmgsrn_core.file.model_writer import StoredBrick, write_model
 folder, comm = Path(sys.argv[1]), Communicator(MPI.COMM_WORLD)
 manifest, described = json.loads((folder / "described.json").read_text())
 owner = BrickLayout((7, 8, 9), (3, 2, 2)).ranks(comm.size)

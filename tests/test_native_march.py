@@ -7,13 +7,13 @@ import pytest
 from volumes import tiny, trained_wave, wave
 
 from apmgsrn_core import ArraySpec, FieldError, train_volume
-from apmgsrn_core.camera import Camera
+from apmgsrn_core.rendering.camera import Camera
 from apmgsrn_core.kernels.cpu_library import load
 from apmgsrn_core.kernels.cpu_march import FieldMarch, NativeMarch
-from apmgsrn_core.macrocells import Macrocells
-from apmgsrn_core.render_options import RenderOptions
-from apmgsrn_core.rendering import VolumeRenderer
-from apmgsrn_core.transfer_function import TransferFunction
+from apmgsrn_core.rendering.macrocells import Macrocells
+from apmgsrn_core.rendering.render_options import RenderOptions
+from apmgsrn_core.rendering.renderer import VolumeRenderer
+from apmgsrn_core.rendering.transfer_function import TransferFunction
 
 RGB = [0, 1, 0, 0, 100, 0, 1, 0, 200, 0, 0, 1]
 FUNCTIONS = {

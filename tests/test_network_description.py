@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import DataError, Grid, ModelFileError, absolute_path, open_header, register_network, volume_stamp
-from apmgsrn_core.network_description import grid_of, read_description
+from apmgsrn_core.foreign.network_description import grid_of, read_description
 
 NETWORK = {"kind": "torchscript", "file": "wave.pt"}
 

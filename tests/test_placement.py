@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from volumes import wave
 
 from apmgsrn_core import Grid, ModelConfig, TrainConfig
-from apmgsrn_core.encoding import to_local
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.placement import complexity_map, split_boxes, start_transforms
+from apmgsrn_core.network.encoding import to_local
+from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.training.placement import complexity_map, split_boxes, start_transforms
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,7 +62,7 @@ def test_the_complexity_map_sums_the_whole_volume(dims):
 def test_slabs_do_not_change_the_map(monkeypatch):
     data = FieldData(*wave((30, 29, 70)))
     whole, _ = complexity_map(data, 0.5)
-    monkeypatch.setattr("apmgsrn_core.placement.SLAB_VALUES", 30 * 29 * 8)
+    monkeypatch.setattr("apmgsrn_core.training.placement.SLAB_VALUES", 30 * 29 * 8)
     slabs, _ = complexity_map(data, 0.5)
     np.testing.assert_allclose(slabs, whole, rtol=1e-4)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from apmgsrn_core import ApmgsrnError, ModelFileError, NeuralVolume, convert_reference, read_header
-from apmgsrn_core.torch_archive import read_archive
+from apmgsrn_core.foreign.torch_archive import read_archive
 from reference_folders import ReferencePart, ensemble_forward, extents_of, lattice
 
 SHAPE = (7, 8, 9)  # z, y, x

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from volumes import tiny, wave
 
 from apmgsrn_core import ApmgsrnError, ConfigError, FieldError, Grid, ModelConfig, RefinementTree, refine, train_volume
-from apmgsrn_core.refinement_tree import NO_CHILD
+from apmgsrn_core.sampling.refinement_tree import NO_CHILD
 
 TURNED = ((0, -1, 0), (1, 0, 0), (0, 0, 1))
 GRIDS = {
@@ -257,7 +257,7 @@ def test_the_time_reaches_the_volume():
 
 
 def test_points_are_evaluated_in_bounded_batches(monkeypatch):
-    from apmgsrn_core import refinement
+    from apmgsrn_core.sampling import refinement
 
     monkeypatch.setattr(refinement, "MOST_POINTS", 2000)
     grid = GRIDS["points"]

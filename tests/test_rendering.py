@@ -10,12 +10,12 @@ import pytest
 from volumes import trained_wave
 
 from apmgsrn_core import ApmgsrnError, ConfigError, DataError, FieldError, Grid
-from apmgsrn_core.camera import Camera
-from apmgsrn_core.macrocells import Macrocells
-from apmgsrn_core.manifest import ArrayInfo
-from apmgsrn_core.render_options import RenderOptions
-from apmgsrn_core.rendering import VolumeRenderer
-from apmgsrn_core.transfer_function import TransferFunction
+from apmgsrn_core.rendering.camera import Camera
+from apmgsrn_core.rendering.macrocells import Macrocells
+from apmgsrn_core.file.manifest import ArrayInfo
+from apmgsrn_core.rendering.render_options import RenderOptions
+from apmgsrn_core.rendering.renderer import VolumeRenderer
+from apmgsrn_core.rendering.transfer_function import TransferFunction
 
 RGB = [0, 1, 0, 0, 100, 0, 1, 0, 200, 0, 0, 1]
 FUNCTION = TransferFunction.from_points(RGB, [0, 0, 0.5, 0, 90, 0, 0.5, 0, 130, 0.6, 0.5, 0, 200, 0.9, 0.5, 0], 0.8)

@@ -6,10 +6,10 @@ import torch
 from volumes import wave
 
 from apmgsrn_core import Grid, TrainConfig
-from apmgsrn_core.field_data import FieldData
+from apmgsrn_core.data.field_data import FieldData
 from apmgsrn_core.kernels import cpu_library
 from apmgsrn_core.kernels.cpu_batch import TYPES
-from apmgsrn_core.sampler import Sampler, random_numbers
+from apmgsrn_core.training.sampler import Sampler, random_numbers
 
 
 def make(values, grid, **settings):

@@ -7,17 +7,17 @@ from samples import DIMS, FEATURE, WIDTH, cloud, feature, lattice_samples, refin
 from volumes import wave
 
 from apmgsrn_core import Grid, ModelConfig, TrainConfig
-from apmgsrn_core.brick_training import mean_squared_error, train_brick
-from apmgsrn_core.checkpoint import Checkpoint
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.history import psnr_of
-from apmgsrn_core.model import Network, evaluate
-from apmgsrn_core.placement import start_transforms
-from apmgsrn_core.sampler import Sampler
-from apmgsrn_core.scattered_data import ScatteredData
-from apmgsrn_core.scattered_placement import scattered_start_transforms
-from apmgsrn_core.scattered_sampler import ScatteredSampler
-from apmgsrn_core.training_step import DeviceStep, HostStep
+from apmgsrn_core.bricks.training import mean_squared_error, train_brick
+from apmgsrn_core.training.checkpoint import Checkpoint
+from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.training.history import psnr_of
+from apmgsrn_core.network.model import Network, evaluate
+from apmgsrn_core.training.placement import start_transforms
+from apmgsrn_core.training.sampler import Sampler
+from apmgsrn_core.data.scattered_data import ScatteredData
+from apmgsrn_core.training.scattered_placement import scattered_start_transforms
+from apmgsrn_core.training.scattered_sampler import ScatteredSampler
+from apmgsrn_core.training.training_step import DeviceStep, HostStep
 
 MODEL = ModelConfig(
     number_of_grids=48, features_per_grid=1, grid_resolution=(5, 5, 5), hidden_width=32, bias=True

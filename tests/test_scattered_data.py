@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import DIMS, cloud
 
-from apmgsrn_core import DataError, scattered_data
-from apmgsrn_core.scattered_data import ScatteredData, node_starts, tree_order
+from apmgsrn_core.data import scattered_data
+from apmgsrn_core import DataError
+from apmgsrn_core.data.scattered_data import ScatteredData, node_starts, tree_order
 
 
 @settings(max_examples=40, deadline=None)

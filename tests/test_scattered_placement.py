@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import DIMS, FEATURE, WIDTH, cloud, feature, refined
 
-from apmgsrn_core import Grid, ModelConfig, TrainConfig, scattered_placement
-from apmgsrn_core.encoding import to_local
-from apmgsrn_core.scattered_data import ScatteredData, node_starts
-from apmgsrn_core.scattered_placement import sample_groups, scattered_start_transforms, split_groups, squared_detail
+from apmgsrn_core.training import scattered_placement
+from apmgsrn_core import Grid, ModelConfig, TrainConfig
+from apmgsrn_core.network.encoding import to_local
+from apmgsrn_core.data.scattered_data import ScatteredData, node_starts
+from apmgsrn_core.training.scattered_placement import sample_groups, scattered_start_transforms, split_groups, squared_detail
 
 
 def transforms_of(data, grids=32, **choices):

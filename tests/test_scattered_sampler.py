@@ -7,9 +7,9 @@ from samples import DIMS, cloud, feature, refined
 from test_device_sampler import DEVICES, NO_CUDA, no_waiting
 
 from apmgsrn_core import Grid, TrainConfig
-from apmgsrn_core.checkpoint import pack_state, unpack_state
-from apmgsrn_core.scattered_data import ScatteredData, node_starts
-from apmgsrn_core.scattered_sampler import ScatteredSampler
+from apmgsrn_core.training.checkpoint import pack_state, unpack_state
+from apmgsrn_core.data.scattered_data import ScatteredData, node_starts
+from apmgsrn_core.training.scattered_sampler import ScatteredSampler
 
 
 def sampler_of(data, device="cpu", seed=0, **choices):

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from apmgsrn_core import Grid, TrainConfig
-from apmgsrn_core.density_placement import DensityPlacement
-from apmgsrn_core.history import History
+from apmgsrn_core.training.density_placement import DensityPlacement
+from apmgsrn_core.training.history import History
 from apmgsrn_core.kernels import choose
-from apmgsrn_core.optimizer import Adam, ParameterGroup
-from apmgsrn_core.schedule import make_schedule
+from apmgsrn_core.training.optimizer import Adam, ParameterGroup
+from apmgsrn_core.training.schedule import make_schedule
 
 KERNEL = choose(torch.device("cpu"))
 

@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from apmgsrn_core import Grid, LatticeConfig, ModelConfig, TrainConfig
-from apmgsrn_core.array_values import in_unit
-from apmgsrn_core.coded_network import decode_network
+from apmgsrn_core.data.array_values import in_unit
+from apmgsrn_core.file.coded_network import decode_network
 from apmgsrn_core.errors import ConfigError, ModelFileError
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.lane_coding import LaneDecoder, LaneEncoder
-from apmgsrn_core.manifest import ArrayInfo
-from apmgsrn_core.model import Network, evaluate
-from apmgsrn_core.number_blocks import network_tensors, number_blocks, tensor_shapes
-from apmgsrn_core.rounding import mean_squared_slopes, rounding_steps
-from apmgsrn_core.sampler import Sampler
-from apmgsrn_core.time_coding import (
+from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.file.lane_coding import LaneDecoder, LaneEncoder
+from apmgsrn_core.file.manifest import ArrayInfo
+from apmgsrn_core.network.model import Network, evaluate
+from apmgsrn_core.file.number_blocks import network_tensors, number_blocks, tensor_shapes
+from apmgsrn_core.file.rounding import mean_squared_slopes, rounding_steps
+from apmgsrn_core.training.sampler import Sampler
+from apmgsrn_core.file.time_coding import (
     NEIGHBOURS, NUMBERS_A_BYTE, _code_numbers, _rest, _step_codes, _step_sizes, pack_tensors, unpack_tensors,
 )  # fmt: skip
-from apmgsrn_core.time_start import DECAY, PULL, FeaturePull, follow_ranges, starts_from_before, unexplained_share
-from apmgsrn_core.value_transform import ValueTransform
+from apmgsrn_core.training.time_start import DECAY, PULL, FeaturePull, follow_ranges, starts_from_before, unexplained_share
+from apmgsrn_core.data.value_transform import ValueTransform
 
 CONFIGS = [
     ModelConfig(number_of_grids=9, features_per_grid=1, grid_resolution=(3, 4, 5), hidden_width=8, bias=True, output_components=3),
@@ -322,7 +322,7 @@ def test_the_unexplained_share_of_the_variance():
 
 
 def test_a_step_starts_from_one_that_explains_it():
-    from apmgsrn_core.brick_training import train_brick
+    from apmgsrn_core.bricks.training import train_brick
 
     grid = Grid((7, 8, 9))
     config = TrainConfig(iterations=150, batch_size=504, importance_fraction=0.0).resolved(grid)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import ArraySpec, Grid, ModelConfig, TrainConfig, train_series
-from apmgsrn_core.array_values import rounded_to
-from apmgsrn_core.time_interpolation import mixed, mixed_in_type, time_shares
+from apmgsrn_core.data.array_values import rounded_to
+from apmgsrn_core.sampling.time_interpolation import mixed, mixed_in_type, time_shares
 
 GRID = Grid((9, 8, 7))
 TIMES = (1.0, 2.0, 4.0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import ArraySpec, DataError, Grid, ModelConfig, NeuralVolume, TrainConfig, psnr, train_series, train_volume
-from apmgsrn_core.model_file import ModelFile
-from apmgsrn_core.time_series import check_keeps, first_steps, steps_before
+from apmgsrn_core.file.model_file import ModelFile
+from apmgsrn_core.training.time_series import check_keeps, first_steps, steps_before
 
 TINY = ModelConfig(6, 1, (5, 5, 5), hidden_layers=1, hidden_width=16, bias=True)
 GRID = Grid((11, 9, 7))

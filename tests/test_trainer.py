@@ -104,7 +104,7 @@ def test_holes_are_left_out():
 
 
 def test_holes_do_not_pull_published_grids(monkeypatch):
-    from apmgsrn_core.density_placement import DensityPlacement
+    from apmgsrn_core.training.density_placement import DensityPlacement
 
     values, grid = wave((17, 16, 15))
     values[:, :, 8:] = np.nan

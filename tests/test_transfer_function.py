@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from apmgsrn_core import ConfigError, Grid
-from apmgsrn_core.transfer_function import TransferFunction, usual_unit_distance
+from apmgsrn_core.rendering.transfer_function import TransferFunction, usual_unit_distance
 
 RGB = [0, 0, 0, 1, 5, 1, 1, 1, 10, 1, 0, 0]
 

@@ -19,11 +19,11 @@ if DEVICE == "cpu":
 pytest.importorskip("triton", reason="triton is not installed (it pairs with torch: 3.7.1 with torch 2.13)")
 
 from apmgsrn_core import LatticeConfig, ModelConfig  # noqa: E402
-from apmgsrn_core.encoding import GridEntry, GridTable, density_loss, encode, feature_density, to_local  # noqa: E402
+from apmgsrn_core.network.encoding import GridEntry, GridTable, density_loss, encode, feature_density, to_local  # noqa: E402
 from apmgsrn_core.errors import ConfigError  # noqa: E402
 from apmgsrn_core.kernels.triton import TritonKernel  # noqa: E402
 from apmgsrn_core.kernels.triton_encode import encode as read  # noqa: E402
-from apmgsrn_core.model import Network, evaluate  # noqa: E402
+from apmgsrn_core.network.model import Network, evaluate  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = {"full": 1e-5, "fast": 4e-3}  # of the range; half has 11 bits, products of a few dozen

@@ -12,8 +12,8 @@ from apmgsrn_core import (
     ApmgsrnError, ArrayInfo, BrickLayout, ConfigError, DataError, FieldError, Grid, ModelConfig, ModelFileError,
     NeuralVolume, Region, train_volume,
 )  # fmt: skip
-from apmgsrn_core.model import Network
-from apmgsrn_core.model_file import ModelFile
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.file.model_file import ModelFile
 
 ROTATED = {"origin": (5, -3, 2), "spacing": (0.5, -2.0, 1.5), "direction": ((0, -1, 0), (1, 0, 0), (0, 0, 1))}
 CASES = {
@@ -155,7 +155,7 @@ def test_progress_and_stop(volumes, monkeypatch):
     shares = []
     volumes["points"].sample_region(on_progress=shares.append)
     assert shares == [1.0]
-    monkeypatch.setattr("apmgsrn_core.brick_sampling.CHUNK", 1000)
+    monkeypatch.setattr("apmgsrn_core.bricks.sampling.CHUNK", 1000)
     shares = []
     volumes["points"].sample_region(grid=volumes["points"].grid.scaled(5), on_progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 2
@@ -234,7 +234,7 @@ def test_parts_of_many_bricks_are_those_of_the_whole(bricked, case, monkeypatch)
     volume = NeuralVolume.from_bytes(bricked[case], ("cpu", "cpu"))
     whole, grid = volume.sample_region(dtype="original", field="g"), volume.grid
     assert whole.dtype == np.uint8
-    monkeypatch.setattr("apmgsrn_core.region_sampling.MOST_VALUES", 100)
+    monkeypatch.setattr("apmgsrn_core.sampling.region_sampling.MOST_VALUES", 100)
     shares = []
     np.testing.assert_array_equal(volume.sample_region(dtype="original", field="g", on_progress=shares.append), whole)
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 5

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.field_data import FieldData
 from ..device import resolve_device
 from ..errors import ConfigError, DataError
-from ..field_data import FieldData
+from ..file.manifest import ArrayInfo
 from ..grid import Grid
-from ..history import RunningMean, TrainingState, psnr_of
 from ..kernels.readable import TorchKernel
-from ..manifest import ArrayInfo
-from ..optimizer import Adam, ParameterGroup
-from ..sampler import Sampler
-from ..schedule import CosineSchedule
-from ..train_config import TrainConfig
+from ..training.history import RunningMean, TrainingState, psnr_of
+from ..training.optimizer import Adam, ParameterGroup
+from ..training.sampler import Sampler
+from ..training.schedule import CosineSchedule
+from ..training.train_config import TrainConfig
 
 USED = {  # fields of a TrainConfig that mean something here; the others must have their defaults
     "quality", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate", "final_learning_rate",

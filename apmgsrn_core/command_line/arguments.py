@@ -77,7 +77,7 @@ def add_model_arguments(
 
 def opened(options: argparse.Namespace):
     """The volume of the options."""
-    from ..volume_opening import open_volume
+    from ..sampling.volume_opening import open_volume
 
     return open_volume(options.model, options.device, options.trust, options.precision)
 
@@ -121,7 +121,7 @@ class progress:
 
 def checked_output(path: str, *endings: str) -> str:
     """The ending of a path; DataError when it is another than these, before work is done for it."""
-    from ..model_writer import check_writable
+    from ..file.model_writer import check_writable
 
     found = next((ending for ending in endings if path.lower().endswith(ending)), None)
     if found is None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..distributed import Communicator
-from ..error_metrics import ErrorSums, ssim_of_pieces
 from ..errors import DataError, FieldError
 from ..grid import Grid
-from ..metrics import SLAB
+from ..sampling.error_metrics import ErrorSums, ssim_of_pieces
+from ..sampling.metrics import SLAB
 from .arguments import add_model_arguments, add_quiet_argument, array_of, opened, progress, readable_number, table
 from .volume_files import Volume, add_volume_arguments, read_volume
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..model_config import STORAGE_BYTES
-from ..model_writer import write_bytes
+from ..file.model_writer import write_bytes
+from ..network.model_config import STORAGE_BYTES
 from .arguments import checked_output
 
 

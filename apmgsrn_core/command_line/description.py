@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
+from ..file.manifest import Header
 from ..grid import IDENTITY
-from ..manifest import Header
-from ..volume_opening import open_header
+from ..sampling.volume_opening import open_header
 from .arguments import readable_number, table
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ApmgsrnError, DataError
-from ..grid import Grid, IDENTITY
+from ..grid import IDENTITY, Grid
 
 TYPES = {
     "Int8": "i1", "UInt8": "u1", "Int16": "i2", "UInt16": "u2", "Int32": "i4", "UInt32": "u4", "Int64": "i8",

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..file.manifest import ArrayInfo
 from ..grid import Grid
-from ..manifest import ArrayInfo
-from ..transfer_function import TransferFunction, usual_unit_distance
+from ..rendering.transfer_function import TransferFunction, usual_unit_distance
 from .volume_files import reading
 
 COLOURS = (0.0, 0.231373, 0.298039, 0.752941, 0.5, 0.865003, 0.865003, 0.865003, 1.0, 0.705882, 0.0156863, 0.14902)  # ParaView's

@@ -9,13 +9,20 @@ import argparse
 from dataclasses import replace
 from time import perf_counter
 
-from ..camera import Camera
 from ..errors import ConfigError
-from ..model_writer import write_bytes
-from ..render_options import RenderOptions
+from ..file.model_writer import write_bytes
+from ..rendering.camera import Camera
+from ..rendering.render_options import RenderOptions
 from ..validation import check
 from .arguments import (
-    add_config_arguments, add_model_arguments, add_quiet_argument, array_of, checked_output, given_fields, opened, progress,
+    add_config_arguments,
+    add_model_arguments,
+    add_quiet_argument,
+    array_of,
+    checked_output,
+    given_fields,
+    opened,
+    progress,
 )  # fmt: skip
 from .opacity_and_colour import add_function_arguments, transfer_function
 from .volume_files import array_bytes

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..model_writer import write_bytes
+from ..file.model_writer import write_bytes
 from .arguments import add_model_arguments, add_quiet_argument, array_of, checked_output, opened, progress
 from .volume_files import array_bytes, reading
 

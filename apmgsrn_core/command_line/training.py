@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..array_spec import ArraySpec
+from ..data.array_spec import ArraySpec
+from ..data.value_transform import CHOICES
 from ..errors import ConfigError, DataError
 from ..grid import Grid
-from ..model_config import PRESETS, LatticeConfig, ModelConfig
-from ..train_config import TrainConfig
-from ..value_transform import CHOICES
+from ..network.model_config import PRESETS, LatticeConfig, ModelConfig
+from ..training.train_config import TrainConfig
 from .arguments import add_config_arguments, add_quiet_argument, checked_output, given_fields, readable_number
 from .volume_files import Volume, add_volume_arguments, array_name, read_volume
 
@@ -153,7 +153,7 @@ def _values(volume: Volume) -> np.ndarray:
 
 def _show(result, volume: Volume, specs: tuple[ArraySpec, ...], time: float | None) -> None:
     """A line for each thing that one wants to know of a training."""
-    from ..model_file import read_header
+    from ..file.model_file import read_header
 
     header = read_header(result.path)
     size = volume.grid.region.count * sum(s.components * np.dtype(s.dtype).itemsize for s in specs)

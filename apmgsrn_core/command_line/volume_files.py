@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ApmgsrnError, ConfigError, DataError, FieldError
+from ..file.model_writer import write_bytes
 from ..grid import Grid
-from ..model_writer import write_bytes
 from .image_data_file import image_data_text, read_image_data
 from .nrrd_file import read_nrrd
 

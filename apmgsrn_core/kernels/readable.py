@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..encoding import density_loss, feature_density, to_local
-from ..optimizer import adam_step
+from ..network.encoding import density_loss, feature_density, to_local
+from ..training.optimizer import adam_step
 
 BLOCK_ZYX = (16, 16, 32)  # points evaluated at a time, as a box, so that far grids can be skipped
 SLOPE_POINTS = 1 << 12  # points whose slopes are found at a time: autograd keeps up to 200 kB for each

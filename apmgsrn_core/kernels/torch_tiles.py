@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from ..encoding import density_loss, to_local
+from ..network.encoding import density_loss, to_local
 from .readable import TorchKernel
 
 POINTS_IN_CELL = 512  # of the sorting grid, about

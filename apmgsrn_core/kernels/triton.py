@@ -17,8 +17,8 @@ import weakref
 
 import torch
 
-from ..encoding import density_loss, to_local
 from ..errors import ConfigError
+from ..network.encoding import density_loss, to_local
 from . import triton_decoder, triton_fused
 from .readable import TorchKernel
 from .triton_autograd import Encoding, WeightedError

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..encoding import GridTable
+from ..network.encoding import GridTable
 
 HALF_MAX = tl.constexpr(65504.0)
 

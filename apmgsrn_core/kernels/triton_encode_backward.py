@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..encoding import GridTable
+from ..network.encoding import GridTable
 from .triton_encode import HALF_MAX, axis_taps, launch_shape, local_positions, node_index, pick, saturate
 
 

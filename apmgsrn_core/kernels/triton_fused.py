@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..encoding import GridTable
+from ..network.encoding import GridTable
 from .triton_decoder import PackedDecoder, hidden_to_values
 from .triton_encode import axis_taps, clamp_unit, node_index, pick, saturate
 

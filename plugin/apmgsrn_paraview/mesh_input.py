@@ -41,7 +41,7 @@ class MeshInput:
         base: Header of the model of the time steps before: the mesh must lie in its lattice; None: it is the first.
 
     Attributes:
-        mask: How fine the mask is, see `apmgsrn_core/mask.py`: as fine as it can be in few bytes beside the model's.
+        mask: How fine the mask is, see `apmgsrn_core/data/mask.py`: as fine as it can be in few bytes beside the model's.
 
     Raises:
         DataError, FieldError: On all ranks, what does not fit on the first of them.

@@ -31,7 +31,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
     """`RenderNeuralVolume`: quads with the colours of a picture, at the depths of its rays, on the first rank.
 
     While a window looks at it (it polls `GetNeedsUpdate`) the picture comes in passes of bounded time, coarse ones first;
-    a script gets the finished one at once. The ranks march their own bricks, see `apmgsrn_core.compositing`.
+    a script gets the finished one at once. The ranks march their own bricks, see `apmgsrn_core.rendering.compositing`.
     """
 
     SetTrustFile = setting("trust_file", False)

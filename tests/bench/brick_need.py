@@ -13,8 +13,9 @@ import statistics
 
 from measurement import print_table, words, write_json  # isort: skip
 
-from apmgsrn_core import ArraySpec, BrickLayout, TrainConfig, brick_budget, ssim
-from apmgsrn_core.brick_survey import survey_brick
+from apmgsrn_core.bricks import budget as brick_budget
+from apmgsrn_core import ArraySpec, BrickLayout, TrainConfig, ssim
+from apmgsrn_core.bricks.survey import survey_brick
 from brick_runs import begin, brick_parser, trained
 from volumes import Volume, load
 

@@ -24,15 +24,15 @@ from measurement import parser, print_machine, print_table, write_json  # isort:
 
 import numpy as np
 from apmgsrn_core import BrickLayout, Grid, ModelConfig, TrainConfig
-from apmgsrn_core.brick_budget import share_out
-from apmgsrn_core.brick_passes import plan_rounds
-from apmgsrn_core.history import COLUMNS
-from apmgsrn_core.manifest import ArrayInfo
-from apmgsrn_core.model import Network
-from apmgsrn_core.model_writer import _plan
-from apmgsrn_core.pieces import owners_of
-from apmgsrn_core.volume_job import BrickPlan
-from apmgsrn_core.weights import describe_brick, describe_model
+from apmgsrn_core.bricks.budget import share_out
+from apmgsrn_core.bricks.passes import plan_rounds
+from apmgsrn_core.training.history import COLUMNS
+from apmgsrn_core.file.manifest import ArrayInfo
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.file.model_writer import _plan
+from apmgsrn_core.data.pieces import owners_of
+from apmgsrn_core.training.volume_job import BrickPlan
+from apmgsrn_core.file.weights import describe_brick, describe_model
 
 ENTRY_BYTES = 350  # of a brick in the manifest, about
 

@@ -16,7 +16,8 @@ import time
 import measurement  # noqa: F401  isort: skip (sets the path)
 
 import torch
-from apmgsrn_core import BrickLayout, Communicator, ModelConfig, Region, TrainConfig, train_volume, trainer
+from apmgsrn_core.training import trainer
+from apmgsrn_core import BrickLayout, Communicator, ModelConfig, Region, TrainConfig, train_volume
 from brick_runs import QUIET
 from mpi4py import MPI
 from tiled import Tiled

@@ -20,8 +20,8 @@ from measurement import paired, print_table, ratio, write_json  # isort: skip
 
 import numpy as np
 from apmgsrn_core import BrickLayout, Communicator, Grid, ModelConfig, NeuralVolume, Region, TrainConfig, train_volume
-from apmgsrn_core.model_writer import StoredBrick, write_model
-from apmgsrn_core.weights import describe_brick, describe_model, pack_section
+from apmgsrn_core.file.model_writer import StoredBrick, write_model
+from apmgsrn_core.file.weights import describe_brick, describe_model, pack_section
 from brick_runs import QUIET, begin, brick_parser
 from tiled import Tiled
 from volumes import load

@@ -22,10 +22,10 @@ from measurement import print_table, words, write_json  # isort: skip
 import numpy as np
 import torch
 from apmgsrn_core import BrickLayout, NeuralVolume, TrainConfig, psnr
-from apmgsrn_core.brick_coordinates import BrickCoordinates
-from apmgsrn_core.model import evaluate
-from apmgsrn_core.model_file import ModelFile
-from apmgsrn_core.model_writer import StoredBrick, pack_model
+from apmgsrn_core.bricks.coordinates import BrickCoordinates
+from apmgsrn_core.network.model import evaluate
+from apmgsrn_core.file.model_file import ModelFile
+from apmgsrn_core.file.model_writer import StoredBrick, pack_model
 from brick_runs import begin, brick_parser, trained
 from volumes import Volume, load
 

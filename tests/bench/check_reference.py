@@ -14,11 +14,11 @@ from measurement import median_parts, parser, print_table, write_json  # isort: 
 
 import torch
 from apmgsrn_core import ModelConfig, TrainConfig
-from apmgsrn_core.encoding import density_loss, feature_density, to_local
+from apmgsrn_core.network.encoding import density_loss, feature_density, to_local
 from apmgsrn_core.kernels import choose
-from apmgsrn_core.model import Network
-from apmgsrn_core.sampler import Batch
-from apmgsrn_core.training_step import HostStep
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training.sampler import Batch
+from apmgsrn_core.training.training_step import HostStep
 from ours import network_psnr
 from reference import Reference
 from volumes import load

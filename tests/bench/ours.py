@@ -12,10 +12,10 @@ from measurement import Spans  # isort: skip (sets the path)
 import numpy as np
 import torch
 from apmgsrn_core import ApmgsrnError, Grid, ModelConfig, NeuralVolume, TrainConfig, psnr, train_volume
-from apmgsrn_core.field_data import FieldData
+from apmgsrn_core.data.field_data import FieldData
 from apmgsrn_core.kernels import choose
-from apmgsrn_core.model import Network
-from apmgsrn_core.sampler import Sampler
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training.sampler import Sampler
 from volumes import Volume
 
 PATHS = ("amx", "avx512", "avx2", "portable")

@@ -23,7 +23,7 @@ from measurement import Spans, now  # isort: skip (sets the path)
 import numpy as np
 import torch
 from apmgsrn_core import psnr
-from apmgsrn_core.model import Network
+from apmgsrn_core.network.model import Network
 from torch import Tensor
 
 FILE_MODULES = ("netCDF4", "h5py", "vtk", "vtkmodules", "vtkmodules.util", "torch.utils.tensorboard")

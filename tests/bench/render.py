@@ -21,11 +21,11 @@ import torch
 from volumes import load
 
 from apmgsrn_core import ModelConfig, NeuralVolume, TrainConfig, train_volume
-from apmgsrn_core.camera import Camera
-from apmgsrn_core.ray_field import CHUNK
-from apmgsrn_core.render_options import RenderOptions
-from apmgsrn_core.rendering import VolumeRenderer
-from apmgsrn_core.transfer_function import TransferFunction
+from apmgsrn_core.rendering.camera import Camera
+from apmgsrn_core.rendering.ray_field import CHUNK
+from apmgsrn_core.rendering.render_options import RenderOptions
+from apmgsrn_core.rendering.renderer import VolumeRenderer
+from apmgsrn_core.rendering.transfer_function import TransferFunction
 
 FUNCTIONS = {  # RGB points, opacity points, unit distance in lattice spacings
     "cranium": (

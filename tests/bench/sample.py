@@ -20,9 +20,9 @@ from measurement import numbers, paired, parser, print_machine, print_table, rat
 
 import torch
 from apmgsrn_core import LatticeConfig, ModelConfig, TrainConfig
-from apmgsrn_core.field_data import FieldData
-from apmgsrn_core.model import Network
-from apmgsrn_core.placement import start_transforms
+from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training.placement import start_transforms
 from ours import PATHS, axes, variants
 from reference import Reference
 from volumes import Volume, load

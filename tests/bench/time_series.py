@@ -23,7 +23,7 @@ from measurement import parser, print_machine, print_table, write_json  # isort:
 import numpy as np
 import torch
 from apmgsrn_core import Grid, ModelConfig, NeuralVolume, TrainConfig, train_series, train_volume
-from apmgsrn_core.model_file import ModelFile
+from apmgsrn_core.file.model_file import ModelFile
 from ours import warm_up
 from volumes import load
 

@@ -29,12 +29,12 @@ from measurement import (  # isort: skip
 
 import torch
 from apmgsrn_core import ModelConfig, TrainConfig, psnr, train_volume
-from apmgsrn_core.field_data import FieldData
+from apmgsrn_core.data.field_data import FieldData
 from apmgsrn_core.kernels import kernel_for
-from apmgsrn_core.model import Network
-from apmgsrn_core.placement import start_transforms
-from apmgsrn_core.sampler import Sampler
-from apmgsrn_core.brick_training import train_brick
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training.placement import start_transforms
+from apmgsrn_core.training.sampler import Sampler
+from apmgsrn_core.bricks.training import train_brick
 from ours import network_psnr, warm_up
 from reference import Reference
 from volumes import Volume, load

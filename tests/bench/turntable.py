@@ -33,10 +33,10 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 import apmgsrn
 from apmgsrn_core import NeuralVolume
-from apmgsrn_core.camera import Camera
-from apmgsrn_core.picture import Picture
-from apmgsrn_core.render_options import RenderOptions
-from apmgsrn_core.rendering import VolumeRenderer
+from apmgsrn_core.rendering.camera import Camera
+from apmgsrn_core.rendering.picture import Picture
+from apmgsrn_core.rendering.render_options import RenderOptions
+from apmgsrn_core.rendering.renderer import VolumeRenderer
 
 ELEVATION = 20  # degrees
 EXAGGERATION = 8

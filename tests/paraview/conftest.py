@@ -69,7 +69,7 @@ def warnings():
 @pytest.fixture
 def trainings(monkeypatch):
     """Counts the trainings: a list with the settings of each."""
-    from apmgsrn_core import volume_training
+    from apmgsrn_core.training import volume_training
 
     done, plan = [], volume_training.plan_bricks
     monkeypatch.setattr(volume_training, "plan_bricks", lambda job, survey: done.append(job.train) or plan(job, survey))

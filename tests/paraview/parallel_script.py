@@ -19,7 +19,7 @@ def cells(proxy, port=0):
 
 
 def count_trainings():
-    from apmgsrn_core import volume_training
+    from apmgsrn_core.training import volume_training
 
     done, plan = [], volume_training.plan_bricks
     volume_training.plan_bricks = lambda job, survey: done.append(job) or plan(job, survey)

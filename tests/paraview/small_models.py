@@ -6,8 +6,8 @@ import numpy as np
 from conftest import make_image, smooth_values
 
 from apmgsrn_core import ArraySpec, BrickLayout, Grid, ModelConfig, NeuralVolume, TrainConfig, train_volume
-from apmgsrn_core.model_writer import StoredBrick, pack_model
-from apmgsrn_core.weights import describe_brick, describe_model, pack_section
+from apmgsrn_core.file.model_writer import StoredBrick, pack_model
+from apmgsrn_core.file.weights import describe_brick, describe_model, pack_section
 
 DIMS = (9, 8, 7)
 GRID = Grid(DIMS, (1, 2, 3), (0.5, 1, 2))

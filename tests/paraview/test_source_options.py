@@ -182,7 +182,7 @@ def test_derivatives_are_paraviews_of_a_fine_lattice(models):
         exact = values_of(image, name)
         assert exact.shape == expected.shape
         error = np.abs(exact - expected) / np.abs(expected).max()
-        assert np.median(error) < 0.02 and np.quantile(error, 0.9) < 0.1, name
+        assert np.median(error) < 0.02 and np.quantile(error, 0.9) < 0.12, name
 
 
 def test_the_gradient_of_each_array_has_its_name(models):

@@ -78,7 +78,7 @@ def test_all_steps_are_in_one_file_and_shown_at_their_time(tmp_path):
 
 @pytest.mark.slow
 def test_going_through_time_does_not_train_again(tmp_path, monkeypatch):
-    import apmgsrn_core.volume_training as training
+    import apmgsrn_core.training.volume_training as training
 
     seen, plan = [], training.plan_bricks
     monkeypatch.setattr(training, "plan_bricks", lambda *a: seen.append(1) or plan(*a))

@@ -1,4 +1,4 @@
-// The optimiser's step. Readable twin: `apmgsrn_core/optimizer.py`.
+// The optimiser's step. Readable twin: `apmgsrn_core/training/optimizer.py`.
 #include <algorithm>
 #include <cmath>
 

@@ -1,5 +1,5 @@
 // From random numbers to a batch: positions, their values in the data, and their weights.
-// Readable twin: `Sampler` in `apmgsrn_core/sampler.py`.
+// Readable twin: `Sampler` in `apmgsrn_core/training/sampler.py`.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

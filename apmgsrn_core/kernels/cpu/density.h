@@ -1,4 +1,4 @@
-// Feature density of placed grids and its slopes. Readable twin: `feature_density` in `apmgsrn_core/encoding.py`.
+// Feature density of placed grids and its slopes. Readable twin: `feature_density` in `apmgsrn_core/network/encoding.py`.
 #pragma once
 
 namespace {

@@ -1,4 +1,4 @@
-// The published density loss and its gradient; readable twin: `density_loss` in `apmgsrn_core/encoding.py`.
+// The published density loss and its gradient; readable twin: `density_loss` in `apmgsrn_core/network/encoding.py`.
 #include <algorithm>
 #include <cmath>
 #include <vector>

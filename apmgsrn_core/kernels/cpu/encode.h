@@ -1,4 +1,4 @@
-// Reading the feature grids at the points of a tile, and the way back. Readable twin: `apmgsrn_core/encoding.py`.
+// Reading the feature grids at the points of a tile, and the way back. Readable twin: `apmgsrn_core/network/encoding.py`.
 //
 // Of a tile only the points inside a placed grid (with the ramp of zero padding around it) are read. A point reads TAPS * TAPS
 // rows of memory, each holding its neighbours along x.

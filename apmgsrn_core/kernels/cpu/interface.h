@@ -1,6 +1,6 @@
 // The C interface of the CPU kernels, called through ctypes (`../cpu_library.py` declares the same structures).
 //
-// Conventions are those of `apmgsrn_core/encoding.py`: points are (n, 3) float32 normalised coordinates, x first; all
+// Conventions are those of `apmgsrn_core/network/encoding.py`: points are (n, 3) float32 normalised coordinates, x first; all
 // features are one flat array, a grid's block in it is [feature][z][y][x]; transforms are (m, 3, 4); weights are
 // [output][input]. Nothing here keeps a pointer after a call has returned.
 #pragma once
@@ -67,7 +67,7 @@ int apm_density(const float* transforms, int32_t m, const float* points, const f
 void apm_adam(float* values, const float* gradient, float* mean, float* square, int64_t count, int64_t step, double rate,
               double beta_1, double beta_2, double epsilon, int threads);
 
-// Rays through a volume (`apmgsrn_core/ray_march.py`): samples are `start + i * along` in box coordinates, i < steps.
+// Rays through a volume (`apmgsrn_core/rendering/ray_march.py`): samples are `start + i * along` in box coordinates, i < steps.
 struct ApmRays {
   int64_t count;
   const int64_t* rows;    // (count,) where the results of each are
@@ -133,7 +133,7 @@ struct ApmArray {
 // 2014, figure 14) at seed + (index + 1) * 0x9e3779b97f4a7c15.
 void apm_random(uint64_t seed, uint64_t first, int64_t count, double* numbers, int threads);
 
-// How positions in the unit cube become a batch. Readable twin: `apmgsrn_core/sampler.py`.
+// How positions in the unit cube become a batch. Readable twin: `apmgsrn_core/training/sampler.py`.
 struct ApmDraw {
   int32_t blocks[3];         // of the error map along x, y, z
   int32_t continuous;        // 0: the data's own values, 1: any position, interpolated

@@ -1,4 +1,4 @@
-// Marching rays: rounds of samples of all rays that are left, evaluated together. Readable twin: `apmgsrn_core/ray_march.py`
+// Marching rays: rounds of samples of all rays that are left, evaluated together. Readable twin: `apmgsrn_core/rendering/ray_march.py`
 // with the modes of `ray_modes.py`, whose formulas and sources are there.
 #include <algorithm>
 #include <cmath>

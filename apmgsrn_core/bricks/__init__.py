@@ -1,0 +1,1 @@
+"""Volumes in bricks: where they are, training and evaluating many of them."""

@@ -1,0 +1,48 @@
+"""A trained network as it is stored: the bytes of its section, and what is read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..file.coded_network import DecodedNetwork, code_network, decode_network
+from ..file.weights import pack_coded, pack_section, round_to_stored
+from ..network.model import Network
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A network with the numbers that a reader finds, its section and how that is coded."""
+
+    network: Network
+    section: bytes = field(repr=False)
+    coder: str
+
+
+def store_network(
+    network: Network,
+    batch,
+    share: float,
+    before: DecodedNetwork | None,
+    mask: np.ndarray | None,
+    cells_of: Callable[[Network, int], np.ndarray | None] = lambda network, size: None,
+) -> StoredNetwork:
+    """Store a trained network.
+
+    Args:
+        network: On the CPU; not changed.
+        batch: Values of its data, see `code_network`.
+        share: Of its error, what rounding may add; 0: its numbers are kept in its storage type.
+        before: The network of the time step before, when the numbers may be stored as differences to it.
+        mask: Packed, of the brick; None: it has none.
+        cells_of: The network as it is stored, and the bytes of its section so far -> its packed macrocells; None: it has none.
+    """
+    if not share:
+        rounded, size = round_to_stored(network), len(pack_section(network, mask))
+        return StoredNetwork(rounded, pack_section(network, mask, cells_of(rounded, size)), "none")
+    data, coder = code_network(network, batch, share, before)
+    decoded = decode_network(data, network.config, before if coder == "delta" else None)
+    rounded = decoded.network()
+    return StoredNetwork(rounded, pack_coded(data, mask, cells_of(rounded, len(data))), coder)

@@ -1,0 +1,205 @@
+"""Training one network on one brick, in one flat loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ..errors import ApmgsrnError, ConfigError
+from ..network.model import Network, evaluate
+from ..training.array_errors import ArrayErrors
+from ..training.checkpoint import Checkpoint
+from ..training.device_sampler import DeviceSampler
+from ..training.history import History, TrainingState, psnr_of
+from ..training.sampler import Sampler
+from ..training.schedule import make_schedule
+from ..training.time_start import FeaturePull
+from ..training.train_config import TrainConfig
+from ..training.training_step import make_step
+
+ROWS = 100  # of the history, about; more when that would leave too many steps between two
+MOST_STEPS_A_ROW = 200
+PROGRESS_SECONDS = 0.2
+ALIVE_POINTS = 256  # on which a network is seen to be dead
+ALIVE_FROM = 100  # steps; before, a network may be dead and come to life again by the momentum of its optimizer
+CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
+
+OnProgress = Callable[[TrainingState], bool | None]
+
+logger = logging.getLogger(__name__)
+
+
+class DeadNetwork(ApmgsrnError):
+    """All neurons of a layer have stopped: the output is one value everywhere and no gradient comes through."""
+
+
+class _Training:
+    """What changes from step to step in the training of one network."""
+
+    def __init__(self, network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, history: History):
+        self.network, self.sampler, self.history = network, sampler, history
+        self.step = make_step(network, config)
+        self.schedule = make_schedule(self.step, config)
+        self._kind = [type(sampler).__name__, type(self.step).__name__, network.features.device.type]
+
+    def begin(self, checkpoint: Checkpoint | None) -> int:
+        """The first iteration: that of the checkpoint, where the training then is, or 0."""
+        state = None if checkpoint is None else checkpoint.load()
+        if state is None:
+            return 0
+        try:
+            self.restore(state)
+        except ConfigError as error:
+            logger.warning("checkpoint %s cannot be used, the training starts anew: %s", checkpoint.path, error)
+            return 0
+        return state["iteration"]
+
+    def state(self, iteration: int) -> dict:
+        """All of it after so many steps, for a checkpoint: live tensors, to be packed at once."""
+        return {
+            "iteration": iteration, "kind": self._kind, "network": dict(self.network.named_parameters()),
+            "sampler": self.sampler.state(), "step": self.step.state(), "schedule": self.schedule.state(),
+            "history": self.history.checkpoint(),
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`.
+
+        Raises:
+            ConfigError: It is of another kind of training, or the device has no room for its data. Nothing is changed.
+        """
+        if state["kind"] != self._kind:
+            raise ConfigError(f"state of a training: expected one of {self._kind}, found {state['kind']}")
+        self.sampler.restore(state["sampler"])  # the only one that may refuse
+        self.step.restore(state["step"])
+        self.schedule.restore(state["schedule"])
+        self.history.restore(state["history"])
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                parameter.copy_(state["network"][name])
+
+
+def train_brick(
+    network: Network,
+    sampler: Sampler | DeviceSampler,
+    config: TrainConfig,
+    on_progress: OnProgress,
+    constant: bool = False,
+    checkpoint: Checkpoint | None = None,
+    must_live: bool = False,
+    errors: ArrayErrors | None = None,
+    pull: FeaturePull | None = None,
+) -> tuple[str, History]:
+    """Train one network in place until one of the limits is reached.
+
+    Args:
+        network: On its device.
+        sampler: Draws the batches.
+        config: Resolved.
+        on_progress: See `train_volume`.
+        constant: Nothing to learn: the output layer is set to zero.
+        checkpoint: Where the training goes on, if it was saved there, and saves itself; it stays when all is done.
+        must_live: Whether to raise DeadNetwork as soon as the network is seen to be dead.
+        errors: Measures the arrays one by one for the history; None: it has no columns for them.
+        pull: Moves the features after each step so that they take fewer bits; None: nothing does.
+
+    Returns:
+        (why it stopped, the history).
+
+    Raises:
+        DeadNetwork: The network cannot learn any more; with another seed or a lower rate it may.
+    """
+    history = History(config.iterations, config.time_budget, errors.names if errors is not None else ())
+    if constant:
+        _silence(network)
+        history.add_row(0, 0.0, 0.0, _of_arrays(errors, network))
+        return "constant data", history
+    training = _Training(network, sampler, config, history)
+    step, schedule = training.step, training.schedule
+    row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
+    reported = 0.0
+    reason = "iterations"
+    for iteration in range(training.begin(checkpoint), config.iterations):
+        rate = step.groups[0].rate
+        batch = sampler.draw()
+        progress = history.progress(iteration)
+        direct = bool(config.transform_gradient) and config.transform_start <= progress < config.transform_stop
+        squared_error = step.run(batch, direct, progress)
+        if pull is not None:
+            pull.step(rate)
+        sampler.report(iteration, batch, squared_error)
+        schedule.step(history.progress(iteration + 1), step.last_loss, step.settled)
+
+        done = iteration + 1
+        if schedule.finished:
+            reason = "converged"
+        elif config.time_budget and history.seconds >= config.time_budget:
+            reason = "time budget"
+        if done % row_every == 0 or done == config.iterations:
+            history.loss = step.loss()
+            history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
+            if must_live and done >= ALIVE_FROM:
+                _check_alive(network, batch, done)
+            if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
+                reason = "psnr reached"
+        if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
+            history.loss = step.loss()
+            reported = history.seconds
+            stop = on_progress(history.state(done, rate)) is False
+            if stop and reason == "iterations" and done < config.iterations:
+                reason = "stopped by user"
+        if reason != "iterations":
+            break
+        if checkpoint is not None and done < config.iterations and checkpoint.due(history.seconds):
+            checkpoint.save(training.state(done))
+    history.loss = step.loss()
+    history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
+    return reason, history
+
+
+def _of_arrays(errors: ArrayErrors | None, network: Network) -> tuple[float, ...]:
+    return () if errors is None else errors.psnr(network)
+
+
+def _finite(loss: float, iteration: int) -> float:
+    """The loss; ApmgsrnError when it is not a number any more."""
+    if not np.isfinite(loss):
+        raise ApmgsrnError(f"training diverged: the loss at iteration {iteration} is {loss}")
+    return loss
+
+
+def _check_alive(network: Network, batch, iteration: int) -> None:
+    """DeadNetwork when the output is the same at points whose values differ."""
+    targets = batch.targets[:ALIVE_POINTS][batch.weights[:ALIVE_POINTS, 0] > 0]
+    if not len(targets) or bool((targets == targets[0]).all()):
+        return
+    outputs = evaluate([network], batch.points[:ALIVE_POINTS].to(network.features.device))
+    if bool((outputs == outputs[0]).all()):
+        raise DeadNetwork(f"training failed: at iteration {iteration} the network gives one value everywhere")
+
+
+def _silence(network: Network) -> None:
+    """Make the network's output zero everywhere."""
+    with torch.no_grad():
+        for layer in (network.layers[-1], network.skip):
+            for parameter in layer.parameters() if layer is not None else ():
+                parameter.zero_()
+
+
+def mean_squared_error(networks, sampler: Sampler | DeviceSampler) -> float:
+    """Measured at CHECK_POINTS random values, relative to the range."""
+    batch = sampler.draw_uniform(CHECK_POINTS)
+    device = networks[0].features.device
+    predicted = evaluate(networks, batch.points.to(device)).cpu()
+    error = ((predicted - batch.targets.cpu()) ** 2).mean(dim=1, keepdim=True) * batch.weights.cpu()
+    return float(error.sum() / batch.weights.cpu().sum().clamp(min=1))
+
+
+def _reached(network: Network, sampler: Sampler | DeviceSampler, loss: float, wanted: float) -> bool:
+    """Whether a PSNR is reached: measured once the smoothed loss says that it is near."""
+    if psnr_of(loss) < wanted - 0.5:
+        return False
+    return psnr_of(mean_squared_error([network], sampler)) >= wanted

@@ -1,0 +1,225 @@
+"""One brick from its values to its stored network; several side by side on several devices."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..data.array_spec import columns_of
+from ..data.array_values import normalised
+from ..data.field_data import FieldData
+from ..data.mesh_values import MeshValues
+from ..data.scattered_data import ScatteredData
+from ..file.coded_network import DecodedNetwork
+from ..file.model_file import ModelFile
+from ..file.model_writer import StoredBrick
+from ..file.network_reader import read_decoded, read_network
+from ..file.weights import describe_brick, pack_section
+from ..grid import Grid
+from ..network.model import Network
+from ..rendering.stored_macrocells import pack_macrocells
+from ..training.array_errors import ArrayErrors, wants_columns
+from ..training.device_sampler import DeviceSampler
+from ..training.history import History, TrainingState, psnr_of
+from ..training.placement import start_transforms
+from ..training.sampler import Sampler
+from ..training.scattered_placement import scattered_start_transforms
+from ..training.scattered_sampler import ScatteredSampler
+from ..training.time_series import KEY_EVERY
+from ..training.time_start import FeaturePull, follow_ranges, starts_from_before
+from ..training.training_step import stays_on_device
+from ..training.volume_job import BrickPlan, VolumeJob
+from .folder import BrickFolder, FinishedBrick
+from .storage import StoredNetwork, store_network
+from .survey import Survey
+from .training import CHECK_POINTS, DeadNetwork, mean_squared_error, train_brick
+
+logger = logging.getLogger(__name__)
+
+SEED_STRIDE = 1_000_003  # seeds of different bricks do not meet
+ATTEMPTS, ATTEMPT_STRIDE = 4, 500_009  # with other seeds, when a network dies
+LOOK_SECONDS = 0.2  # between two reports when several bricks are trained at once
+
+
+class BrickWorker:
+    """Trains bricks of one job.
+
+    Args:
+        survey, plans: Of all bricks.
+        folder: Keeps checkpoints and finished bricks; None: in memory.
+    """
+
+    def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
+        self._job, self._plans, self._folder = job, plans, folder
+        self._arrays = job.infos(survey)
+        self._masks = [summary.mask for summary in survey.bricks]
+        self.layout = job.layout
+
+    def constant(self, brick: int) -> FinishedBrick:
+        """A brick of one value: exact, without training."""
+        plan = self._plans[brick]
+        network = Network(plan.model, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            network.layers[-1].weight.zero_()
+            network.layers[-1].bias.copy_(torch.tensor(plan.value))
+        exact = (0.0,) * len(self._arrays)
+        names = tuple(array.name for array in self._arrays) if wants_columns(self._arrays) else ()
+        history = History(1, arrays=names)
+        history.add_row(0, 0.0, 0.0, tuple(psnr_of(0.0) for _ in names))
+        size = len(pack_section(network, self._masks[brick]))
+        section = pack_section(network, self._masks[brick], self._cells_of(brick, network, size))
+        stored = StoredNetwork(network, section, "none")
+        return self._finished(brick, stored, "constant data", 0.0, exact, history)
+
+    def train(
+        self, brick: int, values: np.ndarray, device: torch.device, budget: float, on_progress: Callable
+    ) -> FinishedBrick:
+        """Train a brick.
+
+        Args:
+            values: [z, y, x] or [z, y, x, component] of `layout.trained(brick)`.
+            budget: Seconds; 0 = none.
+            on_progress: See `train_brick`.
+
+        Small networks die now and then: all neurons of a layer stop, the output is one value (10 of 64 bricks of a head at 1500 to
+        5000 parameters). Then another seed and half the rates are tried. Where the values are a little noise, that one value is as
+        good as it gets, and it stays after the last attempt.
+        """
+        data = self._data(brick, values)
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return self._train(brick, data, attempt, device, budget, on_progress)
+            except DeadNetwork as error:
+                logger.info("brick %d, attempt %d: %s", brick, attempt, error)
+        return self._train(brick, data, ATTEMPTS - 1, device, budget, on_progress)
+
+    def _data(self, brick: int, values: np.ndarray | MeshValues) -> FieldData | ScatteredData:
+        """What the networks of a brick learn, scaled to the ranges of the arrays."""
+        grid = self._plans[brick].grid
+        if not isinstance(values, MeshValues):
+            return FieldData.of_arrays(values, grid, self._arrays)
+        scaled = [normalised(values.values[:, own], a) for a, own in zip(self._arrays, columns_of(self._arrays))]
+        positions = grid.index_to_normalised(values.positions - self.layout.trained(brick).start)
+        return ScatteredData(positions, np.concatenate(scaled, axis=1), grid.dims, self._job.name, _extents(grid))
+
+    def _train(
+        self, brick: int, data: FieldData | ScatteredData, attempt: int, device: torch.device, budget: float, on_progress: Callable
+    ) -> FinishedBrick:
+        """With the seed and the rates of one attempt; the last one may die."""
+        plan, slower = self._plans[brick], 0.5**attempt
+        train = replace(
+            plan.train, time_budget=budget, learning_rate=plan.train.learning_rate * slower,
+            transform_learning_rate=plan.train.transform_learning_rate * slower,
+        )  # fmt: skip
+        seed = train.seed * SEED_STRIDE + brick + attempt * ATTEMPT_STRIDE
+        generator = torch.Generator().manual_seed(seed)
+        check = _sampler(data, train, torch.Generator(), seed, torch.device("cpu"))
+        network, before = self._start(data, plan, generator, check, attempt)
+        network = network.to(device)
+        sampler = _sampler(data, train, generator, seed, device)
+        reference = None if before is None else torch.from_numpy(before.tensors["features"])
+        reason, history = train_brick(
+            network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
+            constant=all(low == high for low, high in (a.range for a in self._arrays)), must_live=attempt + 1 < ATTEMPTS,
+            checkpoint=self._folder.checkpoint(brick, attempt) if self._folder else None,
+            errors=ArrayErrors(sampler, self._arrays) if wants_columns(self._arrays) else None,
+            pull=FeaturePull(network.features, reference) if train.rounding else None,
+        )  # fmt: skip
+        stored = store_network(
+            network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick],
+            functools.partial(self._cells_of, brick),
+        )  # fmt: skip
+        error = mean_squared_error([stored.network], check)
+        errors = ArrayErrors(check, self._arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self._arrays) else (error,)
+        last = history.table()
+        of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self._arrays) else ()
+        history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)
+        return self._finished(brick, stored, reason, error, errors, history)
+
+    def _cells_of(self, brick: int, network: Network, size: int) -> np.ndarray | None:
+        """The macrocells of a brick, see `store_network`; the many steps of a series are sampled when they are shown."""
+        if self._job.series:
+            return None
+        return pack_macrocells(network, self._job.grid, self._arrays, size, self.layout, brick)
+
+    def _start(
+        self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator, check, attempt: int
+    ) -> tuple[Network, DecodedNetwork | None]:
+        """The network before the first step: fresh and placed, the initial model's, or that of the time step before; of that
+        one also as it is stored, unless this step is to stand for itself."""
+        job, network = self._job, Network(plan.model, generator)
+        if job.base is not None and not attempt:
+            before = read_decoded(job.base, plan.brick, job.components, job.step - 1)
+            start = before.network()
+            follow_ranges(start, job.base.header.arrays_at(job.step - 1), self._arrays)
+            if starts_from_before(start, check):
+                network.load_state_dict(start.state_dict())
+                return network, before if job.step % KEY_EVERY else None
+        if job.initial:
+            saved = read_network(ModelFile(job.initial, "initial model"), plan.brick, job.components)
+            network.load_state_dict(saved.state_dict())
+            return network, None
+        with torch.no_grad():
+            placed = scattered_start_transforms if isinstance(data, ScatteredData) else start_transforms
+            network.transforms.copy_(placed(data, plan.model, plan.train, generator))
+        return network, None
+
+    def _finished(
+        self, brick: int, stored: StoredNetwork, reason: str, error: float, errors: tuple[float, ...], history: History
+    ) -> FinishedBrick:
+        entry = describe_brick(stored.network, self.layout, brick, self._job.fitted_model)
+        packed = StoredBrick.of_bytes(brick, entry, stored.section, self._job.step, stored.coder)
+        finished = FinishedBrick(packed, reason, error, errors, history.table())
+        if self._folder is None or reason == "stopped by user":
+            return finished
+        return self._folder.save(finished, stored.section)
+
+
+def _sampler(data, train, generator: torch.Generator, seed: int, device: torch.device):
+    """What draws the batches of a training on a device."""
+    if isinstance(data, ScatteredData):
+        return ScatteredSampler(data, train, seed, device)
+    return DeviceSampler(data, train, seed, device) if stays_on_device(device, train) else Sampler(data, train, generator)
+
+
+def _extents(grid: Grid) -> tuple[float, ...]:
+    """Lengths of a lattice along x, y, z in the world; 0 on a flat axis."""
+    return tuple(abs(s) * (n - 1) for s, n in zip(grid.spacing, grid.dims))
+
+
+def train_side_by_side(
+    worker: BrickWorker, tasks: list[tuple[int, np.ndarray]], devices: list, budget: float, on_progress: Callable
+) -> list[FinishedBrick]:
+    """Train bricks at once, one on each device; `on_progress` is called by this thread alone, with the state of one of
+    them and the mean fraction."""
+    if not tasks:
+        return []
+    if len(tasks) == 1:
+        return [worker.train(*tasks[0], devices[0], budget, on_progress)]
+    states: dict[int, TrainingState] = {}
+    stop = threading.Event()
+
+    def note(state: TrainingState) -> bool:
+        states.pop(state.brick, None)
+        states[state.brick] = state  # the last one is the newest
+        return not stop.is_set()
+
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        futures = [pool.submit(worker.train, *task, device, budget, note) for task, device in zip(tasks, devices)]
+        try:
+            while waiting := wait(futures, LOOK_SECONDS).not_done:
+                seen = list(dict(states).values())
+                fraction = sum(s.fraction for s in seen) / len(tasks)
+                failed = any(f.exception() for f in futures if f not in waiting)
+                if failed or (seen and not on_progress(replace(seen[-1], fraction=fraction))):
+                    stop.set()
+        finally:
+            stop.set()
+    return [future.result() for future in futures]

@@ -1,0 +1,1 @@
+"""What networks learn: arrays, their values, masks, pieces of several ranks."""

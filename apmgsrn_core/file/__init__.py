@@ -1,0 +1,1 @@
+"""The model file: sections, manifest, coding of numbers."""

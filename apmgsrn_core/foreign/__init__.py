@@ -1,0 +1,1 @@
+"""Networks of others: PyTorch modules, exported programs, the reference's checkpoints."""

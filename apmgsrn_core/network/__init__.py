@@ -1,0 +1,1 @@
+"""The network: adaptively placed feature grids and a decoder."""

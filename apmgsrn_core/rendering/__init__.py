@@ -1,0 +1,1 @@
+"""Pictures: cameras, transfer functions, rays, macrocells."""

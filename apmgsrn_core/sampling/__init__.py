@@ -1,0 +1,1 @@
+"""Trained models as volumes: values, derivatives, regions, errors."""

@@ -1,0 +1,1 @@
+"""Training: batches, steps, placement, schedules, checkpoints, whole volumes and series."""

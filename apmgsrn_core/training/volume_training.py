@@ -1,0 +1,226 @@
+"""A training from the first look at the bricks to the model, for those who bring the values pass by pass."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+
+from ..brick_layout import BrickLayout
+from ..bricks.folder import BrickFolder, FinishedBrick
+from ..bricks.passes import survey_passes, training_passes
+from ..bricks.survey import Survey
+from ..bricks.training import OnProgress
+from ..data.mask import VOXELS
+from ..distributed import Communicator
+from ..file.model_file import read_model
+from ..file.model_writer import StoredBrick, check_writable, pack_model, write_bytes, write_model
+from ..file.weights import describe_model
+from ..grid import Region
+from ..sampling.volume import NeuralVolume
+from .history import merged_table, psnr_of
+from .time_series import known_step, stored_steps, time_entry
+from .volume_job import BrickPlan, VolumeJob, plan_bricks
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What `train_volume` gives back, the same on every rank.
+
+    Attributes:
+        history: Columns iteration, seconds, loss, psnr, learning_rate, brick; of each brick one row after the other. A
+            brick's last row has its loss and psnr as measured on the stored network at 65 536 of its values, the others are
+            smoothed from the batches.
+        psnr: In dB over the data's range: of all bricks, from their last rows; blending at their faces is left out. Of several
+            arrays the mean of their errors relative to their ranges; of a transformed array that of the transformed values.
+        array_psnr: Of each array by name, in dB over its own range.
+        missing: Values that are NaN or infinite, or hidden: they are not trained, and the model has none there.
+        stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data"; of many
+            bricks all that occurred, with commas.
+        warnings: Readable lines.
+        seconds: That the training took, the survey left out.
+        key: Stored in the model; "" when the user stopped it.
+        layout: The bricks.
+        model: The bytes of the model file; None when it was written to `path`.
+        path: See `train_volume`.
+        device: That `volume` computes on.
+    """
+
+    history: dict[str, np.ndarray]
+    psnr: float
+    array_psnr: dict[str, float]
+    missing: int
+    stop_reason: str
+    warnings: tuple[str, ...]
+    seconds: float
+    key: str
+    layout: BrickLayout
+    model: bytes | None
+    path: str
+    device: str
+
+    @cached_property
+    def volume(self) -> NeuralVolume:
+        """The trained model as it is stored."""
+        if self.model is None:
+            return NeuralVolume.open(self.path, self.device)
+        return NeuralVolume.from_bytes(self.model, self.device)
+
+    def to_bytes(self) -> bytes:
+        """The whole model file."""
+        return read_model(self.path) if self.model is None else self.model
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the model file, whole or not at all. Raises ModelFileError."""
+        write_bytes(path, self.to_bytes())
+
+
+def volume_passes(
+    job: VolumeJob,
+    communicator: Communicator,
+    devices: list,
+    *,
+    path: str | os.PathLike | None = None,
+    checkpoint_interval: float = CHECKPOINT_SECONDS,
+    owners: np.ndarray | None = None,
+    survey: Survey | None = None,
+    key: str = "",
+    on_survey: Callable[[Survey], object] | None = None,
+    on_look: Callable[[float], bool | None] | None = None,
+    on_progress: OnProgress | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Generator[Region | None, np.ndarray | Exception | None, object]:
+    """`train_volume` for those who bring the values pass by pass; see `brick_passes` for what is yielded and sent.
+
+    Args:
+        job: What to train.
+        communicator, devices: Of this rank.
+        path, checkpoint_interval, on_progress, on_warning, key: See `train_volume`.
+        owners: The rank of each brick when its values can be had there only; None: anywhere.
+        survey: Of the same values, when it is known.
+        on_survey: Called on every rank with the survey before anything is trained (collective). What it returns, unless
+            None, is returned instead of a training's result.
+        on_look: Called on every rank after each brick that it has looked at, with the share done; returning False stops.
+
+    Returns:
+        A TrainingResult.
+    """
+    fresh = survey is None
+    at_hand, spread = None, job.layout.ranks(communicator.size) if owners is None else owners
+    if fresh:
+        survey, at_hand = yield from survey_passes(job, communicator, spread, on_look)
+    other = on_survey(survey) if on_survey is not None else None
+    if other is not None:
+        return other
+    own_key = communicator.together(lambda: job.key(survey.content))
+    if job.series and path is not None:
+        taken = communicator.from_root(lambda: known_step(path, job.step, own_key))
+        if taken is not None:
+            return _taken(job, survey.missing, taken, own_key, path, devices)
+    plans = communicator.together(lambda: plan_bricks(job, survey))
+    warnings = _warnings_about(job, plans, survey)
+    communicator.from_root(lambda: [(on_warning or logger.warning)(line) for line in warnings] and None)
+    folder = None
+    if path is not None:
+        communicator.from_root(lambda: check_writable(path))
+        folder = BrickFolder(os.fspath(path), checkpoint_interval)
+    if fresh and np.bincount(spread).max() == 1:
+        owners = spread  # every rank has its only brick at hand
+    else:
+        at_hand = None
+    start = perf_counter()
+    finished = yield from training_passes(
+        job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress
+    )
+    seconds = perf_counter() - start
+    return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
+
+
+def drive_passes(passes: Generator, fetch: Callable[[Region | None], np.ndarray | Exception | None]):
+    """Bring the values that a generator of passes asks for until it has its result, and return that.
+
+    Args:
+        passes: `volume_passes`, or one of `brick_passes`.
+        fetch: Given a region, or None where another rank wants one, returns its values or what stands in their way.
+    """
+    try:
+        region = next(passes)
+        while True:
+            region = passes.send(fetch(region))
+    except StopIteration as end:
+        return end.value
+
+
+def _taken(job: VolumeJob, missing: int, model: bytes, key: str, path, devices: list) -> TrainingResult:
+    """What is told of a time step that was in the file already."""
+    unknown = {array.name: math.nan for array in job.arrays}
+    return TrainingResult(
+        merged_table([]), math.nan, unknown, missing, "taken from the file", (), 0.0, key, job.layout, model, os.fspath(path),
+        ",".join(map(str, devices)),
+    )  # fmt: skip
+
+
+def _result(
+    job: VolumeJob, survey: Survey, communicator: Communicator, finished: list[FinishedBrick], warnings, seconds: float,
+    key: str, path, folder: BrickFolder | None, devices: list,
+) -> TrainingResult:  # fmt: skip
+    """Write or pack the model and bring together what all ranks know of it."""
+    told = [(f.stored.brick, f.reason, f.error, f.history, f.errors) for f in finished]
+    bricks = sorted((line for part in communicator.everywhere(told) for line in part), key=lambda line: line[0])
+    reasons = [reason for _, reason, *_ in bricks]
+    key = "" if "stopped by user" in reasons else key  # a partial result does not stand for its settings
+    infos = job.infos(survey)
+    before = [] if job.base is None else list(job.base.header.manifest["times"])
+    mask = job.mask if survey.masked or job.mask in VOXELS else None if job.base is None else job.base.header.mask
+    manifest = describe_model(
+        job.grid, job.layout, infos if job.base is None else job.base.header.arrays,
+        [*before, time_entry(job.time, infos, key, job.series)], job.fitted_model, job.train.resolved(job.grid, job.series), key, mask,
+    )  # fmt: skip
+    earlier = [] if job.base is None else stored_steps(job.base, communicator)
+    data = None
+    if path is None:
+        mine = [(f.stored.brick, f.stored.entry, f.stored.section(), f.stored.time, f.stored.coder) for f in finished]
+        everything = [StoredBrick.of_bytes(*one) for part in communicator.everywhere(mine) for one in part]
+        old = [] if job.base is None else stored_steps(job.base)
+        data = pack_model(manifest, old + everything)
+    else:
+        write_model(path, manifest, earlier + [f.stored for f in finished], communicator)
+        communicator.from_root(folder.remove)
+    counts = [job.layout.owned(brick).count for brick, *_ in bricks]
+    error = sum(line[2] * n for line, n in zip(bricks, counts)) / sum(counts)
+    errors = [sum(line[4][a] * n for line, n in zip(bricks, counts)) / sum(counts) for a in range(len(job.arrays))]
+    stopped = sorted(set(reasons) - {"constant data"}) or ["constant data"]
+    history = merged_table([(line[0], line[3]) for line in bricks])
+    logger.info("trained %r: %s, %.2f dB", job.name, ", ".join(stopped), psnr_of(error))
+    return TrainingResult(
+        history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, survey.missing, ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
+        ",".join(map(str, devices)),
+    )  # fmt: skip
+
+
+def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...], survey: Survey) -> tuple[str, ...]:
+    """What a user should know before relying on the result."""
+    warnings = []
+    model, data = sum(p.model.model_bytes(job.components, bool(p.train.rounding)) for p in plans), job.byte_count
+    if model > data / 4:
+        warnings.append(
+            f"the model ({model / 1e6:.2f} MB) is larger than a quarter of array {job.name!r} "
+            f"({data / 1e6:.2f} MB); a smaller preset would compress more"
+        )
+    for info in job.infos(survey):
+        largest = max(abs(end) for end in info.range)
+        if largest > np.finfo(np.float32).max:
+            warnings.append(
+                f"array {info.name!r} has values up to {largest:.3g}, which float32 does not hold: ask for them as {info.dtype}"
+            )
+    return tuple(warnings)
