@@ -59,16 +59,20 @@ def _planes(layout: BrickLayout, grid: Grid, bricks: np.ndarray) -> Planes | Non
     return tuple(planes)
 
 
-def composite(pictures: Sequence[Picture | None], parts: Sequence[Planes | None], camera: Camera) -> Picture:
+def composite(
+    pictures: Sequence[Picture | None], parts: Sequence[Planes | None], camera: Camera, of_surfaces: bool = False
+) -> Picture:
     """Put the pictures of the parts of a volume over each other, the nearest first along each ray.
 
     Args:
         pictures: Of the parts, with transparent backgrounds; None: a part that nothing was rendered of.
         parts: The planes that bound each of them, see `parts_of_ranks`.
         camera: That they were rendered with.
+        of_surfaces: Whether they show surfaces.
 
     Returns:
-        The picture of the whole. A ray's depth is that of the part in which it has gathered half of its opacity.
+        The picture of the whole. A ray's depth is the mean of those of the parts by their share of the colour, that of the
+        first part for surfaces.
 
     Raises:
         DataError: A picture has another size than the camera.
@@ -86,13 +90,13 @@ def composite(pictures: Sequence[Picture | None], parts: Sequence[Planes | None]
     for first in range(0, height * width, ROWS):
         pixels = np.arange(first, min(first + ROWS, height * width))
         if found:
-            rgba[pixels], depth[pixels] = _over(found, camera, pixels)
+            rgba[pixels], depth[pixels] = _over(found, camera, pixels, of_surfaces)
     share = min((picture.share for picture, _ in found), default=1.0)
     samples = sum(picture.samples for picture, _ in found)
     return Picture(rgba.reshape(height, width, 4), depth.reshape(height, width), samples, share)
 
 
-def _over(found: list, camera: Camera, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _over(found: list, camera: Camera, pixels: np.ndarray, of_surfaces: bool) -> tuple[np.ndarray, np.ndarray]:
     """Straight (n, 4) colours and (n,) depths of some pixels."""
     origins, directions = camera.rays(pixels)
     entered = np.stack([behind_planes(origins, directions, part)[0] for _, part in found])
@@ -105,7 +109,9 @@ def _over(found: list, camera: Camera, pixels: np.ndarray) -> tuple[np.ndarray, 
     shares = np.concatenate([np.ones((1, len(pixels))), clear[:-1]]) * layers[..., 3]
     opacity = 1.0 - clear[-1]
     colour = (shares[..., None] * layers[..., :3]).sum(axis=0) / np.where(opacity > 0, opacity, 1.0)[:, None]
-    half = np.argmax(np.cumsum(shares, axis=0) >= opacity / 2, axis=0)
-    depth = np.take_along_axis(depths, half[None], axis=0)[0]
     seen = opacity > 0
+    if of_surfaces:
+        depth = np.take_along_axis(depths, np.argmax(shares > 0, axis=0)[None], axis=0)[0]
+    else:
+        depth = np.where(shares > 0, shares * depths, 0).sum(axis=0) / np.where(seen, opacity, 1.0)
     return np.column_stack([colour, opacity]) * seen[:, None], np.where(seen, depth, np.nan)

@@ -20,8 +20,8 @@ class Picture:
 
     Attributes:
         rgba: [h, w, 4] float32 from 0 to 1, straight alpha; the row at the bottom first.
-        depth: [h, w] float32, distance from the eye's plane along the direction of view at which a ray became half
-            opaque, or hit a surface, or had its maximum; NaN where nothing was seen.
+        depth: [h, w] float32, distance from the eye's plane along the direction of view: the mean of what a ray has
+            seen, by its share of the colour, or where it hit the first surface, or had its maximum; NaN where nothing was seen.
         samples: Evaluations of the networks so far.
         share: Of the pixels that have been rendered; 1: all, the others are filled with their neighbours.
     """

@@ -75,7 +75,9 @@ class Composite(Accumulation):
         part = torch.zeros(n * k, 3, device=alpha.device)
         part[flat] = colour * flat_shares[:, None]
         self.colour[rays.rows] += part.view(n, k, 3).sum(dim=1)
-        self._note_depth(rays, before, passed, shares)
+        first = (rays.first + rays.next).to(torch.float32) + 0.5
+        column = torch.arange(k, dtype=torch.float32, device=alpha.device)
+        self.sums[rays.rows] += (shares * (first[:, None] + column)).sum(dim=1)
         self.opacity[rays.rows] += shares.sum(dim=1)
         return 1.0 - self.opacity[rays.rows] > self._least
 
@@ -101,18 +103,10 @@ class Composite(Accumulation):
         colour[bright] = self.light.lit(colour[bright], self._field.gradients(points), rays.rows[rows])
         return colour
 
-    def _note_depth(self, rays: RayBatch, before: torch.Tensor, passed: torch.Tensor, shares: torch.Tensor) -> None:
-        first = (rays.first + rays.next).to(torch.float32) + 0.5
-        column = torch.arange(before.shape[1], dtype=torch.float32, device=before.device)
-        self.sums[rays.rows] += (shares * (first[:, None] + column)).sum(dim=1)
-        half = (before > 0.5) & (passed <= 0.5)
-        row, step = half.nonzero(as_tuple=True)
-        self.depth[rays.rows[row]] = first[row] + step.to(torch.float32)
-
     def finish(self) -> None:
-        """Rays that did not become half opaque have the mean depth of what was seen."""
-        faint = (self.depth.isnan() & (self.opacity > 0)).nonzero()[:, 0]
-        self.depth[faint] = self.sums[faint] / self.opacity[faint]
+        """A continuous depth, also between rays that end in something opaque and others."""
+        seen = (self.opacity > 0).nonzero()[:, 0]
+        self.depth[seen] = self.sums[seen] / self.opacity[seen]
 
 
 class Surfaces(Accumulation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,8 @@ def fill_billboard(mesh, picture, camera, bounds: tuple) -> int:
         The number of pixels that show something.
     """
     mesh.Initialize()
-    rgba, depth = picture.rgba, picture.depth
+    count = int(((picture.rgba[..., 3] > 0) & np.isfinite(picture.depth)).sum())
+    rgba, depth, camera = _widened(picture.rgba, picture.depth, camera)
     seen = (rgba[..., 3] > 0) & np.isfinite(depth)
     rgba, depth = _with_margin(rgba, depth, seen)
     quads, used = _quads(seen)
@@ -41,7 +43,18 @@ def fill_billboard(mesh, picture, camera, bounds: tuple) -> int:
     colours = np.concatenate([rgba[used], np.zeros((2, 4))])
     ends = len(points) - np.repeat([2, 1], 4).reshape(2, 4)
     _set(mesh, points, np.concatenate([numbers[quads], ends]), np.rint(255 * colours.clip(0, 1)).astype(np.uint8))
-    return int(seen.sum())
+    return count
+
+
+def _widened(rgba: np.ndarray, depth: np.ndarray, camera) -> tuple[np.ndarray, np.ndarray, object]:
+    """The picture with a frame of one more pixel, and the camera that sees it all: quads reach from centre to centre of pixels,
+    without the frame half a pixel would be missing at the border of the view."""
+    height = depth.shape[0]
+    grown = (height + 2) / height
+    angle = math.degrees(2 * math.atan(math.tan(math.radians(camera.view_angle) / 2) * grown))
+    scale = None if camera.parallel_scale is None else camera.parallel_scale * grown
+    camera = replace(camera, view_angle=angle, parallel_scale=scale)
+    return np.pad(rgba, ((1, 1), (1, 1), (0, 0)), "edge"), np.pad(depth, 1, "edge"), camera
 
 
 def _with_margin(rgba: np.ndarray, depth: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

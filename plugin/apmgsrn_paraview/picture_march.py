@@ -145,7 +145,8 @@ class PictureMarch:
         if team.rank:
             return None
         pictures = [core.Picture(p[0], p[1], int(p[2][0]), float(p[2][1])) if p else None for p in incoming]
-        return core.composite(pictures, self._parts, self._scene.camera)
+        scene = self._scene
+        return core.composite(pictures, self._parts, scene.camera, scene.options.mode == "isosurface")
 
 
 def _moved_out(plane: tuple, length: float) -> tuple:

@@ -95,12 +95,13 @@ def test_vertices_are_on_the_rays_at_the_depths(size, parallel):
     depth = rng.uniform(20, 40, size[::-1]).astype(np.float32)
     mesh = vtkPolyData()
     assert fill_billboard(mesh, core.Picture(rgba, depth, 0), camera, (-1, 1, -2, 2, -3, 3)) == size[0] * size[1]
-    points = vtk_to_numpy(mesh.GetPoints().GetData())[:-2]
+    inner = np.pad(np.ones(size[::-1], bool), 1).ravel()  # of a frame of one pixel
+    points = vtk_to_numpy(mesh.GetPoints().GetData())[:-2][inner]
     np.testing.assert_allclose(camera.depth_of(points), depth.ravel(), rtol=1e-6)
     origins, directions = camera.rays(np.arange(len(points)))
     assert np.abs(np.cross(points - origins, directions)).max() < 1e-9 * 40
-    assert mesh.GetNumberOfCells() == (size[0] - 1) * (size[1] - 1) + 2
-    np.testing.assert_array_equal(values_of(mesh, "rgba")[:-2], np.rint(255 * rgba.reshape(-1, 4)))
+    assert mesh.GetNumberOfCells() == (size[0] + 1) * (size[1] + 1) + 2
+    np.testing.assert_array_equal(values_of(mesh, "rgba")[:-2][inner], np.rint(255 * rgba.reshape(-1, 4)))
 
 
 def test_a_single_pixel_has_four_quads_and_a_margin_without_opacity():
@@ -133,6 +134,18 @@ def test_the_view_shows_the_picture_of_the_core(models, view, parallel):
     same(view, by_core(view, models["f"], "f", renderer))
     view.CameraPosition = [-9, 4, -12]  # the links follow
     same(view, by_core(view, models["f"], "f", renderer))
+
+
+@pytest.mark.parametrize("parallel", [0, 1])
+def test_a_volume_that_runs_over_the_border_fills_the_view(models, view, parallel):
+    renderer = show(view, models["f"])
+    view.CameraPosition, view.CameraParallelProjection, view.CameraParallelScale = [4, 6, 13], parallel, 1
+    shown = pixels(view)
+    expected = by_core(view, models["f"], "f", renderer)
+    assert (expected.rgba[..., 3] > 0.05).all()
+    black = np.rint(255 * expected.rgba[..., :3] * expected.rgba[..., 3:])
+    for border in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        assert np.abs(shown[border] - black[border]).max() <= 2
 
 
 @pytest.fixture

@@ -146,11 +146,10 @@ class March {
     for (int64_t i = 0; i < count && passed > least; ++i, ++slot, value += field_.outputs) {
       float rgba[4];
       look_up(look_, *value, lengths_.data()[slot], rgba);
-      const float before = passed, share = before * rgba[3], depth = steps_.data()[slot];
-      passed = before - share;
+      const float share = passed * rgba[3];
+      passed -= share;
       opacity += share;
-      seen_.sums[row] += share * depth;
-      if (before > 0.5f && passed <= 0.5f) seen_.depth[row] = depth;
+      seen_.sums[row] += share * steps_.data()[slot];
       if (look_.directions && share > FAINT)
         chunk.lit.push_back({sample_of(chunk, slot), row, share, {rgba[0], rgba[1], rgba[2]}});
       else
