@@ -20,7 +20,7 @@ import apmgsrn
 import apmgsrn_core as core
 from apmgsrn_core import Camera, Grid
 from apmgsrn_paraview.level_of_detail import WHOLE, fit_part, sight_of
-from apmgsrn_paraview.view_follower import ViewFollower
+from apmgsrn.view_follower import ViewFollower
 
 TURNED = ((0, -1, 0), (1, 0, 0), (0, 0, 1))
 GRIDS = {
