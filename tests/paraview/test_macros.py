@@ -126,6 +126,15 @@ def test_three_views_show_data_reconstruction_and_error(models, kind):
         assert np.allclose(view.CameraPosition, [-9, 4, 33])
 
 
+def test_a_model_is_shown_as_a_volume_and_its_rendering_as_a_surface(models):
+    view = simple.CreateView("RenderView", ViewSize=[70, 53])
+    for model in (simple.NeuralVolume(FileName=models["f"]), simple.OpenDataFile(models["f"])):
+        display = simple.Show(model, view)
+        assert (display.GetProperty("Representation").GetData(), display.ColorArrayName[1]) == ("Volume", "f")
+    display = simple.Show(simple.RenderNeuralVolume(Input=model), view)
+    assert display.GetProperty("Representation").GetData() == "Surface"
+
+
 @pytest.mark.parametrize("name", ["Compress this", "Original vs neural", "Show neural rendering", "Follow the view"])
 def test_macros_act_on_the_active_source(models, name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
