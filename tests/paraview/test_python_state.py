@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT, make_image, output, smooth_values
-from paraview import simple, smstate
+from paraview import simple, smstate, smtrace
 from small_models import DIMS, GRID, train_models
 
 import apmgsrn
@@ -75,3 +75,25 @@ def test_a_python_state_runs_again_and_finds_the_trained_model(models, tmp_path,
     assert (tmp_path / "t.apmgsrn").stat().st_mtime_ns == written and "loaded" in found["trained"][1]["Status"].lower()
     assert found["volume"][3] == ["f", "v"] and float(found["volume"][1]["Scale"]) == 2
     assert output(trained) is not None
+
+
+@pytest.mark.slow
+def test_a_trace_runs_again(models, tmp_path):
+    smtrace.start_trace()
+    try:
+        volume = simple.NeuralVolume(registrationName="volume", FileName=models["several"], Scale=2)
+        volume.UpdatePipeline()
+        view = simple.CreateView("RenderView", ViewSize=[70, 53])
+        simple.Show(volume, view)
+        contour = simple.Contour(registrationName="contour", Input=volume, ContourBy=["POINTS", "f"], Isosurfaces=[50.0])
+        trained = simple.TrainNeuralVolume(registrationName="trained", Input=volume, **CUSTOM)
+        trained.TargetArray = ["POINTS", "f"]
+        simple.Show(contour, view)
+        trained.UpdatePipeline()
+    finally:
+        text = smtrace.stop_trace()
+    found = report(text, tmp_path)
+    assert found["volume"][0] == "NeuralVolume" and found["volume"][3] == ["f", "v"]
+    for name, proxy in (("volume", volume), ("contour", contour), ("trained", trained)):
+        assert found[name][2] == list(proxy.GetDataInformation().GetBounds())
+    assert "Custom" in found["trained"][1]["Preset"] and found["trained"][1]["Iterations"] == "20"
