@@ -55,6 +55,8 @@ _HOME_OF = {
     "choose_layout": "training.trainer",
     "drive_passes": "training.volume_training",
     "volume_passes": "training.volume_training",
+    "LiveTraining": "training.training_slice",
+    "BrickFolder": "bricks.folder",
     "list_devices": "device",
     "resolve_device": "device",
     "content_hash": "training.fingerprint",
@@ -109,6 +111,8 @@ _NEED_TORCH = {
     "sampling.volume",
     "training.volume_job",
     "training.volume_training",
+    "training.training_slice",
+    "bricks.folder",
 }
 
 __all__ = sorted(_HOME_OF) + ["__version__"]

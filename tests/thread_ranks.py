@@ -21,6 +21,15 @@ class ThreadCommunicator(Communicator):
         self._barrier.wait()
         return values
 
+    def from_root(self, work):
+        return self.everywhere(self.together(work if self.rank == 0 else lambda: None))[0]
+
+    def stop_requested(self) -> bool:
+        return False  # no test stops these ranks
+
+    def forget_stop(self) -> None:
+        self.everywhere(None)
+
     def exchange(self, outgoing: list) -> list:
         return [lists[self.rank] for lists in self.everywhere(outgoing)]
 

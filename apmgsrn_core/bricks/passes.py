@@ -21,6 +21,7 @@ from ..distributed import Communicator
 from ..errors import ApmgsrnError
 from ..grid import Region
 from ..training.history import TrainingState
+from ..training.training_slice import TrainingSlice, in_slices
 from ..training.volume_job import BrickPlan, VolumeJob
 from .folder import BrickFolder, FinishedBrick
 from .survey import BrickSummary, Survey, survey_brick
@@ -91,7 +92,8 @@ def training_passes(
     owners: np.ndarray | None = None,
     at_hand: dict[int, np.ndarray] | None = None,
     on_progress: Callable[[TrainingState], bool | None] | None = None,
-) -> Generator[Region | None, Given, list[FinishedBrick]]:
+    live: bool = False,
+) -> Generator[Region | TrainingSlice | None, Given | float, tuple[list[FinishedBrick], float]]:
     """Train every brick that is not finished yet.
 
     Args:
@@ -104,9 +106,10 @@ def training_passes(
         at_hand: The values of this rank's bricks, when every rank has all of its own (`owners` says which): nothing is asked
             for any more. None: they are asked for.
         on_progress: See `train_volume`.
+        live: See `volume_passes`.
 
     Returns:
-        The bricks that this rank has trained or taken over, each brick on one rank.
+        The bricks that this rank has trained or taken over, each brick on one rank, and the seconds that it took.
 
     Raises:
         ApmgsrnError: On all ranks: what went wrong on the first of them, or that the user stopped it.
@@ -127,12 +130,14 @@ def training_passes(
         tasks = yield from _bring(given, layout, communicator.rank, at_hand)
 
         def work():
-            failure = next((values for _, values in tasks if isinstance(values, Exception)), None)
-            if failure is not None:
-                raise failure
+            _raise_failure(tasks)
             return train_side_by_side(worker, tasks, devices, budget, progress)
 
-        trained = communicator.together(work)
+        if live:
+            communicator.together(lambda: _raise_failure(tasks))
+            trained = yield from in_slices(worker, tasks, devices, budget, progress, communicator, finished)
+        else:
+            trained = communicator.together(work)
         finished += trained
         tasks = None  # nothing of this round is kept while the next one is brought
         cut = any(f.reason == "stopped by user" for f in trained)
@@ -140,7 +145,14 @@ def training_passes(
         more = number + 1 < len(rounds)
         if layout.count > 1 and any((asked and more) or cut for asked, cut in stop):
             raise ApmgsrnError(_stopped(layout.count, folder))
-    return finished
+    return finished, progress.seconds
+
+
+def _raise_failure(tasks: list[tuple]) -> None:
+    """What stood in the way of the values, if anything did."""
+    failure = next((values for _, values in tasks if isinstance(values, Exception)), None)
+    if failure is not None:
+        raise failure
 
 
 def _without_training(
@@ -225,10 +237,19 @@ class _Progress:
         self._start = perf_counter()
         self.round = self.finished = 0
 
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return perf_counter() - self._start
+
+    def leave_out(self, seconds: float) -> None:
+        """What has just passed was no training: it does not count."""
+        self._start += seconds
+
     def __call__(self, state: TrainingState) -> bool:
         if self._bricks > 1:
             fraction = (self.round + state.fraction) / self._rounds
-            seconds = perf_counter() - self._start
+            seconds = self.seconds
             left = seconds * (1 - fraction) / fraction if fraction else state.seconds_left
             state = replace(
                 state, fraction=fraction, seconds=seconds, seconds_left=left, bricks=self._bricks, finished=self.finished

@@ -1,9 +1,10 @@
-"""Training one network on one brick, in one flat loop."""
+"""Training one network on one brick, in one flat loop that can be held after any step."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -36,17 +37,26 @@ class DeadNetwork(ApmgsrnError):
     """All neurons of a layer have stopped: the output is one value everywhere and no gradient comes through."""
 
 
-class _Training:
-    """What changes from step to step in the training of one network."""
+class BrickTraining:
+    """What changes from step to step in the training of one network.
 
-    def __init__(self, network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, history: History):
-        self.network, self.sampler, self.history = network, sampler, history
+    Attributes:
+        done: Steps.
+        checkpoint: Where its state can be kept; None: nowhere.
+    """
+
+    def __init__(
+        self, network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, history: History,
+        checkpoint: Checkpoint | None = None,
+    ):  # fmt: skip
+        self.network, self.sampler, self.history, self.checkpoint, self.done = network, sampler, history, checkpoint, 0
         self.step = make_step(network, config)
         self.schedule = make_schedule(self.step, config)
         self._kind = [type(sampler).__name__, type(self.step).__name__, network.features.device.type]
 
-    def begin(self, checkpoint: Checkpoint | None) -> int:
+    def begin(self) -> int:
         """The first iteration: that of the checkpoint, where the training then is, or 0."""
+        checkpoint = self.checkpoint
         state = None if checkpoint is None else checkpoint.load()
         if state is None:
             return 0
@@ -57,10 +67,20 @@ class _Training:
             return 0
         return state["iteration"]
 
-    def state(self, iteration: int) -> dict:
-        """All of it after so many steps, for a checkpoint: live tensors, to be packed at once."""
+    def report(self) -> TrainingState:
+        """Where it stands."""
+        self.history.loss = self.step.loss()
+        return self.history.state(self.done, self.step.groups[0].rate)
+
+    def keep(self) -> None:
+        """Write the checkpoint, if there is a place for it."""
+        if self.checkpoint is not None:
+            self.checkpoint.save(self.state())
+
+    def state(self) -> dict:
+        """All of it, for a checkpoint: live tensors, to be packed at once."""
         return {
-            "iteration": iteration, "kind": self._kind, "network": dict(self.network.named_parameters()),
+            "iteration": self.done, "kind": self._kind, "network": dict(self.network.named_parameters()),
             "sampler": self.sampler.state(), "step": self.step.state(), "schedule": self.schedule.state(),
             "history": self.history.checkpoint(),
         }  # fmt: skip
@@ -82,7 +102,21 @@ class _Training:
                 parameter.copy_(state["network"][name])
 
 
-def train_brick(
+def train_brick(*arguments, **settings) -> tuple[str, History]:
+    """Train one network in place until one of the limits is reached; see `brick_steps`."""
+    return run_to_end(brick_steps(*arguments, **settings))
+
+
+def run_to_end(steps: Generator):
+    """What a generator returns, whatever it yields."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
+
+
+def brick_steps(
     network: Network,
     sampler: Sampler | DeviceSampler,
     config: TrainConfig,
@@ -92,8 +126,10 @@ def train_brick(
     must_live: bool = False,
     errors: ArrayErrors | None = None,
     pull: FeaturePull | None = None,
-) -> tuple[str, History]:
-    """Train one network in place until one of the limits is reached.
+) -> Generator[BrickTraining, None, tuple[str, History]]:
+    """Train one network in place until one of the limits is reached; yields after each step but the last.
+
+    The time between two steps that others take does not count.
 
     Args:
         network: On its device.
@@ -117,12 +153,12 @@ def train_brick(
         _silence(network)
         history.add_row(0, 0.0, 0.0, _of_arrays(errors, network))
         return "constant data", history
-    training = _Training(network, sampler, config, history)
+    training = BrickTraining(network, sampler, config, history, checkpoint)
     step, schedule = training.step, training.schedule
     row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0
     reason = "iterations"
-    for iteration in range(training.begin(checkpoint), config.iterations):
+    for iteration in range(training.begin(), config.iterations):
         rate = step.groups[0].rate
         batch = sampler.draw()
         progress = history.progress(iteration)
@@ -133,7 +169,7 @@ def train_brick(
         sampler.report(iteration, batch, squared_error)
         schedule.step(history.progress(iteration + 1), step.last_loss, step.settled)
 
-        done = iteration + 1
+        done = training.done = iteration + 1
         if schedule.finished:
             reason = "converged"
         elif config.time_budget and history.seconds >= config.time_budget:
@@ -154,7 +190,10 @@ def train_brick(
         if reason != "iterations":
             break
         if checkpoint is not None and done < config.iterations and checkpoint.due(history.seconds):
-            checkpoint.save(training.state(done))
+            training.keep()
+        held = perf_counter()
+        yield training
+        history.leave_out(perf_counter() - held)
     history.loss = step.loss()
     history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
     return reason, history

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ import torch
 from ..data.array_spec import columns_of
 from ..data.array_values import normalised
 from ..data.field_data import FieldData
+from ..data.mask import mask_region, pack_mask
 from ..data.mesh_values import MeshValues
 from ..data.scattered_data import ScatteredData
 from ..file.coded_network import DecodedNetwork
@@ -24,6 +25,7 @@ from ..file.network_reader import read_decoded, read_network
 from ..file.weights import describe_brick, pack_section
 from ..grid import Grid
 from ..network.model import Network
+from ..network.model_config import ModelConfig
 from ..rendering.stored_macrocells import pack_macrocells
 from ..training.array_errors import ArrayErrors, wants_columns
 from ..training.device_sampler import DeviceSampler
@@ -36,10 +38,11 @@ from ..training.time_series import KEY_EVERY
 from ..training.time_start import FeaturePull, follow_ranges, starts_from_before
 from ..training.training_step import stays_on_device
 from ..training.volume_job import BrickPlan, VolumeJob
+from .budget import constant_model
 from .folder import BrickFolder, FinishedBrick
 from .storage import StoredNetwork, store_network
 from .survey import Survey
-from .training import CHECK_POINTS, DeadNetwork, mean_squared_error, train_brick
+from .training import CHECK_POINTS, BrickTraining, DeadNetwork, brick_steps, mean_squared_error, run_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -57,20 +60,16 @@ class BrickWorker:
     """
 
     def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
-        self._job, self._plans, self._folder = job, plans, folder
-        self._arrays = job.infos(survey)
+        self.job, self._plans, self._folder = job, plans, folder
+        self.arrays = job.infos(survey)
         self._masks = [summary.mask for summary in survey.bricks]
         self.layout = job.layout
 
     def constant(self, brick: int) -> FinishedBrick:
         """A brick of one value: exact, without training."""
-        plan = self._plans[brick]
-        network = Network(plan.model, torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            network.layers[-1].weight.zero_()
-            network.layers[-1].bias.copy_(torch.tensor(plan.value))
-        exact = (0.0,) * len(self._arrays)
-        names = tuple(array.name for array in self._arrays) if wants_columns(self._arrays) else ()
+        network = self._of_one_value(self._plans[brick].model, self._plans[brick].value)
+        exact = (0.0,) * len(self.arrays)
+        names = tuple(array.name for array in self.arrays) if wants_columns(self.arrays) else ()
         history = History(1, arrays=names)
         history.add_row(0, 0.0, 0.0, tuple(psnr_of(0.0) for _ in names))
         size = len(pack_section(network, self._masks[brick]))
@@ -78,10 +77,42 @@ class BrickWorker:
         stored = StoredNetwork(network, section, "none")
         return self._finished(brick, stored, "constant data", 0.0, exact, history)
 
-    def train(
+    @property
+    def masked(self) -> bool:
+        """Whether a brick is not valid everywhere."""
+        return any(mask is not None for mask in self._masks)
+
+    def unfinished(self, brick: int, network: Network) -> StoredBrick:
+        """A brick that is being trained, as it is now."""
+        return self._stored(brick, network, self._masks[brick])
+
+    def untrained(self, brick: int) -> StoredBrick:
+        """A brick whose training has not begun: it has no values."""
+        region = mask_region(self.layout, brick, self.job.mask)
+        nothing = pack_mask(np.zeros((len(self.arrays), *region.shape_zyx), dtype=bool))
+        model = constant_model(self.job.components, self._plans[brick].grid)
+        return self._stored(brick, self._of_one_value(model, (0.0,) * self.job.components), nothing)
+
+    def _stored(self, brick: int, network: Network, mask: np.ndarray | None) -> StoredBrick:
+        entry = describe_brick(network, self.layout, brick, self.job.fitted_model)
+        return StoredBrick.of_bytes(brick, entry, pack_section(network, mask), self.job.step, "none")
+
+    @staticmethod
+    def _of_one_value(model: ModelConfig, value: tuple[float, ...]) -> Network:
+        network = Network(model, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            network.layers[-1].weight.zero_()
+            network.layers[-1].bias.copy_(torch.tensor(value))
+        return network
+
+    def train(self, *arguments) -> FinishedBrick:
+        """Train a brick; see `steps`."""
+        return run_to_end(self.steps(*arguments))
+
+    def steps(
         self, brick: int, values: np.ndarray, device: torch.device, budget: float, on_progress: Callable
-    ) -> FinishedBrick:
-        """Train a brick.
+    ) -> Generator[BrickTraining, None, FinishedBrick]:
+        """Train a brick; yields after each step.
 
         Args:
             values: [z, y, x] or [z, y, x, component] of `layout.trained(brick)`.
@@ -95,23 +126,23 @@ class BrickWorker:
         data = self._data(brick, values)
         for attempt in range(ATTEMPTS - 1):
             try:
-                return self._train(brick, data, attempt, device, budget, on_progress)
+                return (yield from self._steps(brick, data, attempt, device, budget, on_progress))
             except DeadNetwork as error:
                 logger.info("brick %d, attempt %d: %s", brick, attempt, error)
-        return self._train(brick, data, ATTEMPTS - 1, device, budget, on_progress)
+        return (yield from self._steps(brick, data, ATTEMPTS - 1, device, budget, on_progress))
 
     def _data(self, brick: int, values: np.ndarray | MeshValues) -> FieldData | ScatteredData:
         """What the networks of a brick learn, scaled to the ranges of the arrays."""
         grid = self._plans[brick].grid
         if not isinstance(values, MeshValues):
-            return FieldData.of_arrays(values, grid, self._arrays)
-        scaled = [normalised(values.values[:, own], a) for a, own in zip(self._arrays, columns_of(self._arrays))]
+            return FieldData.of_arrays(values, grid, self.arrays)
+        scaled = [normalised(values.values[:, own], a) for a, own in zip(self.arrays, columns_of(self.arrays))]
         positions = grid.index_to_normalised(values.positions - self.layout.trained(brick).start)
-        return ScatteredData(positions, np.concatenate(scaled, axis=1), grid.dims, self._job.name, _extents(grid))
+        return ScatteredData(positions, np.concatenate(scaled, axis=1), grid.dims, self.job.name, _extents(grid))
 
-    def _train(
+    def _steps(
         self, brick: int, data: FieldData | ScatteredData, attempt: int, device: torch.device, budget: float, on_progress: Callable
-    ) -> FinishedBrick:
+    ) -> Generator[BrickTraining, None, FinishedBrick]:
         """With the seed and the rates of one attempt; the last one may die."""
         plan, slower = self._plans[brick], 0.5**attempt
         train = replace(
@@ -125,11 +156,11 @@ class BrickWorker:
         network = network.to(device)
         sampler = _sampler(data, train, generator, seed, device)
         reference = None if before is None else torch.from_numpy(before.tensors["features"])
-        reason, history = train_brick(
+        reason, history = yield from brick_steps(
             network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
-            constant=all(low == high for low, high in (a.range for a in self._arrays)), must_live=attempt + 1 < ATTEMPTS,
+            constant=all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self._folder.checkpoint(brick, attempt) if self._folder else None,
-            errors=ArrayErrors(sampler, self._arrays) if wants_columns(self._arrays) else None,
+            errors=ArrayErrors(sampler, self.arrays) if wants_columns(self.arrays) else None,
             pull=FeaturePull(network.features, reference) if train.rounding else None,
         )  # fmt: skip
         stored = store_network(
@@ -137,28 +168,28 @@ class BrickWorker:
             functools.partial(self._cells_of, brick),
         )  # fmt: skip
         error = mean_squared_error([stored.network], check)
-        errors = ArrayErrors(check, self._arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self._arrays) else (error,)
+        errors = ArrayErrors(check, self.arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self.arrays) else (error,)
         last = history.table()
-        of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self._arrays) else ()
+        of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self.arrays) else ()
         history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)
         return self._finished(brick, stored, reason, error, errors, history)
 
     def _cells_of(self, brick: int, network: Network, size: int) -> np.ndarray | None:
         """The macrocells of a brick, see `store_network`; the many steps of a series are sampled when they are shown."""
-        if self._job.series:
+        if self.job.series:
             return None
-        return pack_macrocells(network, self._job.grid, self._arrays, size, self.layout, brick)
+        return pack_macrocells(network, self.job.grid, self.arrays, size, self.layout, brick)
 
     def _start(
         self, data: FieldData | ScatteredData, plan: BrickPlan, generator: torch.Generator, check, attempt: int
     ) -> tuple[Network, DecodedNetwork | None]:
         """The network before the first step: fresh and placed, the initial model's, or that of the time step before; of that
         one also as it is stored, unless this step is to stand for itself."""
-        job, network = self._job, Network(plan.model, generator)
+        job, network = self.job, Network(plan.model, generator)
         if job.base is not None and not attempt:
             before = read_decoded(job.base, plan.brick, job.components, job.step - 1)
             start = before.network()
-            follow_ranges(start, job.base.header.arrays_at(job.step - 1), self._arrays)
+            follow_ranges(start, job.base.header.arrays_at(job.step - 1), self.arrays)
             if starts_from_before(start, check):
                 network.load_state_dict(start.state_dict())
                 return network, before if job.step % KEY_EVERY else None
@@ -174,8 +205,8 @@ class BrickWorker:
     def _finished(
         self, brick: int, stored: StoredNetwork, reason: str, error: float, errors: tuple[float, ...], history: History
     ) -> FinishedBrick:
-        entry = describe_brick(stored.network, self.layout, brick, self._job.fitted_model)
-        packed = StoredBrick.of_bytes(brick, entry, stored.section, self._job.step, stored.coder)
+        entry = describe_brick(stored.network, self.layout, brick, self.job.fitted_model)
+        packed = StoredBrick.of_bytes(brick, entry, stored.section, self.job.step, stored.coder)
         finished = FinishedBrick(packed, reason, error, errors, history.table())
         if self._folder is None or reason == "stopped by user":
             return finished

@@ -102,6 +102,10 @@ class History:
         """Since the training began; what passed between a checkpoint and the restart does not count."""
         return time.perf_counter() - self._start
 
+    def leave_out(self, seconds: float) -> None:
+        """What has just passed was no training: it does not count."""
+        self._start += seconds
+
     def progress(self, iteration: int) -> float:
         """Share of the training that is done, by steps or by time, whichever is further."""
         by_time = self.seconds / self._budget if self._budget else 0.0

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
-from time import perf_counter
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from ..grid import Region
 from ..sampling.volume import NeuralVolume
 from .history import merged_table, psnr_of
 from .time_series import known_step, stored_steps, time_entry
+from .training_slice import TrainingSlice
 from .volume_job import BrickPlan, VolumeJob, plan_bricks
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ def volume_passes(
     on_look: Callable[[float], bool | None] | None = None,
     on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] | None = None,
-) -> Generator[Region | None, np.ndarray | Exception | None, object]:
+    live: bool = False,
+) -> Generator[Region | TrainingSlice | None, np.ndarray | Exception | float | None, object]:
     """`train_volume` for those who bring the values pass by pass; see `brick_passes` for what is yielded and sent.
 
     Args:
@@ -111,6 +112,8 @@ def volume_passes(
         on_survey: Called on every rank with the survey before anything is trained (collective). What it returns, unless
             None, is returned instead of a training's result.
         on_look: Called on every rank after each brick that it has looked at, with the share done; returning False stops.
+        live: Also yields a TrainingSlice again and again, and trains for as many seconds as are sent; see `LiveTraining`. The
+            model does not depend on it.
 
     Returns:
         A TrainingResult.
@@ -138,11 +141,9 @@ def volume_passes(
         owners = spread  # every rank has its only brick at hand
     else:
         at_hand = None
-    start = perf_counter()
-    finished = yield from training_passes(
-        job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress
+    finished, seconds = yield from training_passes(
+        job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress, live
     )
-    seconds = perf_counter() - start
     return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
 
 
