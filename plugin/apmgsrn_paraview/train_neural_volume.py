@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -17,6 +18,7 @@ from .data_leaves import drop_arrays, pass_on
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
 from .lattice_input import LATTICES
+from .live_controls import LIVE, LiveControls
 from .point_positions import positions_of
 from .point_values import evaluate
 from .series_result import SeriesResult
@@ -30,7 +32,7 @@ OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()
 
 
-class TrainNeuralVolume(TrainingSettings):
+class TrainNeuralVolume(LiveControls, TrainingSettings):
     """`TrainNeuralVolume`: the ranks train the bricks together, and every rank fills the piece that is asked of it.
 
     RequestData runs far more often than anything changes (other ports, other pieces), so the
@@ -61,10 +63,9 @@ class TrainNeuralVolume(TrainingSettings):
     def RequestDataObject(self, request, inputs, outputs) -> int:
         """The reconstruction is of the input's own class (vtkImageData, vtkUnstructuredGrid, ...)."""
         data = vtkDataObject.GetData(inputs[0], 0)
-        kinds = (type(data) if data is not None else vtkImageData, *OUTPUTS[1:])
-        for port, kind in enumerate(kinds):
-            if type(vtkDataObject.GetData(outputs, port)) is not kind:
-                outputs.GetInformationObject(port).Set(vtkDataObject.DATA_OBJECT(), kind())
+        vtk_bridge.provide_output(outputs, 0, data if data is not None else vtkImageData())
+        for port, kind in enumerate(OUTPUTS[1:], 1):
+            vtk_bridge.provide_output(outputs, port, kind())
         return 1
 
     def RequestInformation(self, request, inputs, outputs) -> int:
@@ -196,6 +197,8 @@ class TrainNeuralVolume(TrainingSettings):
         answer = self._answers.get(question)
         if answer is None:
             answer = self._answer_together((question, self.GetMTime()), inputs)
+            if answer is self._shown:
+                return answer
             self._answers.keep(question, answer)
         elif question != self._served and self.settings["time_steps"] != "append" and vtk_bridge.rank_and_size()[0] == 0:
             trained_model.save(answer.model, self.model_path())  # another time step lies there now
@@ -208,23 +211,40 @@ class TrainNeuralVolume(TrainingSettings):
         """Train, or find what was trained; an attempt that has failed is not made again."""
         if self._failure is not None and self._failure[0] == attempt:
             raise self._failure[1]
-        communicator = Communicator(vtk_bridge.pipeline_communicator())
         try:
-            run = TrainingRun(self, communicator, self._surveys, attempt[0][1:], InputPuller(self, inputs))
-            result = run.result(vtkDataObject.GetData(inputs[0], 0))
-            model = communicator.from_root(lambda: self._told(result, run.job))
+            answer = self._live_answer(attempt[0], inputs) if self.settings["live"] else self._whole_answer(attempt[0], inputs)
         except Exception as error:
-            error.shown = communicator.rank != 0  # rank 0 shows it for all
+            error.shown = vtk_bridge.rank_and_size()[0] != 0  # rank 0 shows it for all
             self._failure = attempt, error.with_traceback(None)
+            self._drop()
+            self._running = self._asked = False
             raise
         self._failure = None
+        return answer
+
+    def _whole_answer(self, question: tuple, inputs) -> Answer:
+        """Train to the end; what was trained live goes on."""
+        if self._live is not None and self._live_question == question:
+            while self._live.result is None:
+                self._live.advance(math.inf)
+            return self._ended()
+        self._drop()
+        run, data = self._new_run(question, inputs)
+        result = run.result(data)
+        model = run.communicator.from_root(lambda: self._told(result, run.job))
         return Answer(model, run.frame, run.job.mask != "values")
+
+    def _new_run(self, question: tuple, inputs) -> tuple[TrainingRun, object]:
+        """A training of a question, and what is at the input."""
+        communicator = Communicator(vtk_bridge.pipeline_communicator())
+        run = TrainingRun(self, communicator, self._surveys, question[1:], InputPuller(self, inputs))
+        return run, vtkDataObject.GetData(inputs[0], 0)
 
     def _question(self, request, outputs) -> tuple:
         """What the answer depends on, as every rank can see it; equal questions have equal answers."""
         upstream = self.GetInputExecutive(0, 0)
         return (
-            tuple(self.settings.values()),
+            tuple(value for field, value in self.settings.items() if field not in LIVE),
             vtk_bridge.chosen_array(self),
             upstream.__this__,
             upstream.GetPipelineMTime(),
@@ -248,8 +268,11 @@ class TrainNeuralVolume(TrainingSettings):
         """The model when it was trained before: by this filter, or in its file. Checks that a new one could be written."""
         target = self.model_path()
         key = job.key(survey.content)
+        afresh, self._afresh = self._afresh, False
         known = next((a.model for a in self._answers.values() if a.model.key == key and a.model.data), None)
-        if known is not None:
+        if afresh:
+            known = None
+        elif known is not None:
             trained_model.save(known, target)
         else:
             known = trained_model.load_if_trained(target, key)
@@ -266,6 +289,8 @@ class TrainNeuralVolume(TrainingSettings):
         return vtk_bridge.data_time(data) if data is not None else None
 
     def _show(self, state) -> bool:
+        if self._in_poll:
+            return True
         number, count = self._series
         message = f"time step {number + 1} of {count}: {state.message}" if count > 1 else state.message
         fraction = (number + state.fraction) / count
@@ -276,6 +301,9 @@ class TrainNeuralVolume(TrainingSettings):
             self._spoken = time.monotonic()
             sys.stdout.write(f"rank {vtk_bridge.rank_and_size()[0]}: {message}\n")  # one write: ranks do not mix
             sys.stdout.flush()
+        if self.settings["live"] and self.GetAbortExecute():
+            self._running = False
+            return True
         return not self.GetAbortExecute()  # CheckAbort would empty the outputs
 
     def _show_look(self, fraction: float) -> bool:

@@ -80,6 +80,13 @@ def describe(result, job, target: str) -> TrainedModel:
     return model
 
 
+def show(data: bytes, history: dict, path: str) -> TrainedModel:
+    """What is told of a model while it is trained; it is in a temporary file, the one before when there is one."""
+    path = path or _temporary_file()
+    write_bytes(path, data)
+    return TrainedModel("", data, path, history=history)
+
+
 def quality(result) -> str:
     """The PSNR, of several arrays each with its name."""
     if len(result.array_psnr) == 1:
@@ -130,8 +137,7 @@ def save(model: TrainedModel, target: str) -> None:
             write_bytes(target, model.data)
         model.path = target
     elif not _holds(model.path, model.data):
-        handle, model.path = tempfile.mkstemp(prefix="model-", suffix=".apmgsrn", dir=_temporary_folder())
-        os.close(handle)
+        model.path = _temporary_file()
         write_bytes(model.path, model.data)
 
 
@@ -165,6 +171,12 @@ def read_initial(path: str, target: str) -> bytes:
 
 
 _folders: list = []
+
+
+def _temporary_file() -> str:
+    handle, path = tempfile.mkstemp(prefix="model-", suffix=".apmgsrn", dir=_temporary_folder())
+    os.close(handle)
+    return path
 
 
 def _temporary_folder() -> str:

@@ -54,8 +54,23 @@ class TrainingRun:
             return self._series()
         return self._step(data, on_survey=self._known)
 
-    def _step(self, data, on_survey=None, base: core.ModelFile | None = None, series: bool = False, share: float = 1.0):
-        """Train one time step, after those of a base, within a share of the time budget."""
+    def begin(self, data) -> core.LiveTraining:
+        """A training that is advanced slice by slice. ConfigError: of several time steps there is none."""
+        kind = self.filter.settings["time_steps"]
+        if kind != "current":
+            raise ConfigError(
+                f"Live: expected TimeSteps to be Current, found {kind.capitalize()}; several steps are trained with Live off"
+            )
+        return core.LiveTraining(*self._passes(data, self._known, live=True))
+
+    def _step(self, *arguments, **settings):
+        """Train one time step; see `_passes`."""
+        return core.drive_passes(*self._passes(*arguments, **settings))
+
+    def _passes(
+        self, data, on_survey=None, base: core.ModelFile | None = None, series: bool = False, share: float = 1.0, live: bool = False
+    ) -> tuple:
+        """The passes of one time step, after those of a base, within a share of the time budget, and what fetches their values."""
         filter_, communicator = self.filter, self.communicator
         devices = communicator.together(lambda: core.devices_of_rank(filter_.settings["device"], communicator.neighbours))
         source = self._source(data, base)
@@ -81,9 +96,9 @@ class TrainingRun:
 
         passes = core.volume_passes(
             job, communicator, devices, owners=source.owners(layout), survey=self.surveys.get(state),
-            on_survey=surveyed, **filter_.arguments(),
+            on_survey=surveyed, live=live, **filter_.arguments(),
         )  # fmt: skip
-        return core.drive_passes(passes, source.fetch)
+        return passes, source.fetch
 
     def _known(self, survey):
         return self.communicator.from_root(lambda: self.filter.known_model(self.job, survey))
