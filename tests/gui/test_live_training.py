@@ -1,0 +1,101 @@
+"""Live training in ParaView's window: pictures change by themselves, the mouse turns them meanwhile, Pause holds and saves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_neural_rendering import LIMIT, STILL, WRONG, Screen, view_in
+from test_window import HERE, PANEL, ROOT
+
+from apmgsrn_core import NeuralVolume, Picture, read_header
+
+SAMPLE = ROOT / "examples" / "data" / "tgv_re800_t9_vortmag_128.vti"
+WAIT = '  <pqcheck object="@PANEL@/Live/CheckBox" property="checked" arguments="true"/>\n' * 50  # nothing, for 10 to 20 s
+
+pytestmark = [
+    pytest.mark.gui,
+    *(pytest.mark.skipif(not shutil.which(tool), reason=f"{tool} not found") for tool in ("paraview", "Xvfb", "xdotool")),
+]
+
+
+def save(screen: np.ndarray, path: Path) -> None:
+    rgba = np.concatenate([screen[::-1], np.full_like(screen[..., :1], 255)], axis=2).astype(np.float32) / 255
+    Picture(rgba, rgba[..., 0], 0).save(path)
+
+
+def share_of_blue(view: np.ndarray) -> float:
+    """Of the slice, whose values are low nearly everywhere."""
+    red, _, blue = (view[..., c].astype(int) for c in range(3))
+    return float(((blue > 150) & (blue > red + 60)).mean())
+
+
+class Film:
+    """What the view shows, picture by picture as it changes."""
+
+    def __init__(self, screen: Screen):
+        self._screen, self.whole, self.changed_at = screen, None, time.time()
+        self.view = np.zeros((1, 1, 3), np.uint8)
+
+    def next(self, wait: float) -> bool:
+        """Wait for another picture; whether there is one."""
+        end = time.time() + wait
+        while time.time() < end:
+            self.whole = self._screen.look()
+            view = view_in(self.whole)
+            if view is not None and (view.shape != self.view.shape or (view != self.view).any()):
+                self.view, self.changed_at = view, time.time()
+                return True
+            time.sleep(0.05)
+        return False
+
+
+def watch(film: Film, ready, limit: float = LIMIT) -> None:
+    """Until the view is as it should be."""
+    end = time.time() + limit
+    while not ready(film.view):
+        film.next(1.0)
+        assert time.time() < end, "not there in time"
+
+
+@pytest.fixture
+def screen(tmp_path, request):
+    text = (HERE / "live_training.xml").read_text().replace("@WAIT@\n", WAIT)
+    for name, place in (("PANEL", PANEL), ("SAMPLE", SAMPLE), ("MODEL", tmp_path / "m.apmgsrn")):
+        text = text.replace(f"@{name}@", str(place))
+    events = tmp_path / "events.xml"
+    events.write_text(text)
+    screen = Screen(tmp_path, events)
+    yield screen
+    screen.close()
+    folder = os.environ.get("APMGSRN_SCREENSHOTS")
+    for name, taken in screen.photographs.items():
+        save(taken, (Path(folder) if folder else tmp_path) / f"{name}.png")
+
+
+def test_start_turn_and_pause(screen, tmp_path):
+    film = Film(screen)
+    watch(film, lambda view: share_of_blue(view) > 0.1)
+    screen.photographs["live, started"] = film.whole
+    changes = sum(film.next(8.0) for _ in range(3))
+    assert changes == 3  # by itself
+    screen.photographs["live, training"] = film.whole
+    before = film.view
+    start = time.time()
+    screen.drag((700, 500), (100, 40))
+    watch(film, lambda view: (view != before).any(axis=2).mean() > 0.2, 5.0)
+    assert time.time() - start < 6.0  # the drag itself takes half a second
+    screen.photographs["live, turned"] = film.whole
+    while film.next(4 * STILL):
+        pass
+    screen.photographs["live, paused"] = film.whole
+    log = screen.log.read_text()
+    assert "Success =  true" in log, log[-3000:]
+    assert [line for line in log.splitlines() if any(sign in line for sign in (*WRONG, "TrainNeuralVolume:"))] == []
+    assert read_header(tmp_path / "m.apmgsrn").key == ""  # of a training that is not at its end
+    assert np.isfinite(NeuralVolume.open(tmp_path / "m.apmgsrn", "cpu").reconstruct()).all()
+    assert list((tmp_path / "m.apmgsrn.training").glob("*.state"))
