@@ -24,6 +24,7 @@ from .mesh_leaves import MeshLeaf
 from .mesh_points import LATTICES, lattice_dims, lattice_index, point_positions
 from .vtk_arrays import add_array
 
+FROM_VTK_9_6 = hasattr(vtk, "vtkCellTypeUtilities")
 CHUNK = 2048  # cells whose numbers fit in a core's cache
 
 
@@ -156,7 +157,8 @@ def _cell_lists(data) -> tuple:
     if isinstance(data, vtk.vtkUnstructuredGrid):
         cells = data.GetCells()
         starts = vtk_to_numpy(cells.GetOffsetsArray())[:-1]
-        return vtk_to_numpy(data.GetCellTypesArray()), starts, vtk_to_numpy(cells.GetConnectivityArray())
+        types = data.GetCellTypes() if FROM_VTK_9_6 else data.GetCellTypesArray()
+        return vtk_to_numpy(types), starts, vtk_to_numpy(cells.GetConnectivityArray())
     by_size = (
         (data.GetVerts(), {1: vtk.VTK_VERTEX}, vtk.VTK_POLY_VERTEX),
         (data.GetLines(), {2: vtk.VTK_LINE}, vtk.VTK_POLY_LINE),

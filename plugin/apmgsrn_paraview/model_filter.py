@@ -50,9 +50,7 @@ class ModelFilter(ModelArrays, Proxy):
 
     def RequestDataObject(self, request, inputs, outputs) -> int:
         """The first output is of the input's own class."""
-        data = vtkDataObject.GetData(inputs[DATA], 0)
-        if type(vtkDataObject.GetData(outputs, 0)) is not type(data):
-            outputs.GetInformationObject(0).Set(vtkDataObject.DATA_OBJECT(), data.NewInstance())
+        vtk_bridge.provide_output(outputs, 0, vtkDataObject.GetData(inputs[DATA], 0))
         return 1
 
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:

@@ -82,9 +82,7 @@ class NeuralVolume(FollowedView, ModelArrays, Proxy):
         return f"; foreign network ({self._header.source.kind}){derivatives}"
 
     def RequestDataObject(self, request, inputs, outputs) -> int:
-        kind = self._output_class()
-        if type(vtkDataObject.GetData(outputs, 0)) is not kind:
-            outputs.GetInformationObject(0).Set(vtkDataObject.DATA_OBJECT(), kind())
+        vtk_bridge.provide_output(outputs, 0, self._output_class()())
         return 1
 
     def _output_class(self) -> type:

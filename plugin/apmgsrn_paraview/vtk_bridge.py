@@ -24,6 +24,19 @@ NAMELESS = "values"  # what an array without a name is called
 CODES = {"point": vtkDataObject.FIELD_ASSOCIATION_POINTS, "cell": vtkDataObject.FIELD_ASSOCIATION_CELLS}
 
 
+# -- outputs -------------------------------------------------------------------------------
+
+
+def provide_output(outputs, port: int, like) -> None:
+    """Make a port's data object one of the class of `like`; one that is there already stays.
+
+    By the name of VTK's class: from VTK 9.5 on Python sees some as a subclass (`vtkmodules.util.data_model`).
+    """
+    found = vtkDataObject.GetData(outputs, port)
+    if found is None or found.GetClassName() != like.GetClassName():
+        outputs.GetInformationObject(port).Set(vtkDataObject.DATA_OBJECT(), like.NewInstance())
+
+
 # -- requests ------------------------------------------------------------------------------
 
 

@@ -10,7 +10,18 @@ from vtkmodules.vtkFiltersCore import vtkCellCenters
 
 from apmgsrn_paraview.mesh_points import point_positions
 
+FROM_VTK_9_6 = hasattr(vtk, "vtkCellTypeUtilities")
 SLOPE = np.array([1.0, -2.0, 0.5])
+
+
+def amr_grid(data, level, index):
+    """A grid of AMR data."""
+    return data.GetDataSetAsCartesianGrid(level, index) if FROM_VTK_9_6 else data.GetDataSet(level, index)
+
+
+def class_of_cells(kind):
+    """VTK's class of a cell type; vtkCellTypes has it under another name from VTK 9.6 on."""
+    return vtk.vtkGenericCell.InstantiateCell(kind).GetClassName()
 
 
 def linear(positions):
@@ -143,7 +154,7 @@ def multiblock(*blocks, names=()):
 def amr(overlapping=True):
     """8^3 cells of size 1 over [0, 8]^3, and two finer grids: [2, 5]^3 in cells of 1/2, and [4, 5]^3 in cells of 1/4."""
     data = vtk.vtkOverlappingAMR() if overlapping else vtk.vtkNonOverlappingAMR()
-    data.Initialize(3, [1, 1, 1])
+    data.Initialize(*(([1, 1, 1],) if FROM_VTK_9_6 else (3, [1, 1, 1])))
     if overlapping:
         data.SetGridDescription(vtk.VTK_XYZ_GRID)
         data.SetOrigin((0, 0, 0))

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from meshes import class_of_cells
 from vtkmodules import vtkCommonDataModel as vtk
 from vtkmodules.vtkCommonCore import reference
 
 from apmgsrn_paraview.cell_shapes import cell_sizes, draw_in_cells
 from apmgsrn_paraview.cell_types import CELL_TYPES
 
-NAMES = {kind: vtk.vtkCellTypes.GetClassNameFromTypeId(kind)[3:] for kind in CELL_TYPES}
+NAMES = {kind: class_of_cells(kind)[3:] for kind in CELL_TYPES}
 KINDS = pytest.mark.parametrize("kind", CELL_TYPES, ids=NAMES.get)
 BOXES = (vtk.VTK_PIXEL, vtk.VTK_VOXEL)  # have no other form
 FULL = [kind for kind, (shape, _) in CELL_TYPES.items() if shape.dimension]

@@ -28,6 +28,7 @@ def nothing_left():
         simple.Delete(proxy)
     for view in simple.GetRenderViews():
         simple.Delete(view)
+    simple.servermanager.ProxyManager().UnRegisterAllLinks()  # a state would name their views
     for layout in list(simple.GetLayouts().values()):
         simple.RemoveLayout(layout)
 

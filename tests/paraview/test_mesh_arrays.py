@@ -110,7 +110,7 @@ def test_a_missing_array():
 
 def test_an_amr_names_level_and_grid():
     data = meshes.amr()
-    data.GetDataSet(1, 0).GetCellData().RemoveArray("id")
+    meshes.amr_grid(data, 1, 0).GetCellData().RemoveArray("id")
     assert refused(data, ("id", "cell")).startswith("level 1 grid 0: expected the cell array 'id'")
 
 

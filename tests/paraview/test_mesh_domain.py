@@ -174,7 +174,7 @@ def test_an_amr_covers_its_box(dims):
 def test_an_amr_with_a_hole_in_its_finest_level():
     """Covered coarse cells do not fill the hole."""
     data = meshes.amr()
-    finest = data.GetDataSet(2, 0)
+    finest = meshes.amr_grid(data, 2, 0)
     meshes.ghosts(finest, "cell", [0], ATTRIBUTES.HIDDENCELL)
     found = mesh_mask(data, (0, 8) * 3, (33, 33, 33))
     assert not found[16, 16, 16] and found.sum() == 32**3 - 1

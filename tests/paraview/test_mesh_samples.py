@@ -73,7 +73,7 @@ MESHES = {
         [(np.cos(a), np.sin(a), a - a) for a in np.arange(5) * 1.2566370614359172], polys=[range(5)]
     ),
     **{
-        f"cells of {vtk.vtkCellTypes.GetClassNameFromTypeId(kind)}": lambda kind=kind: cells_of_type(kind)
+        f"cells of {meshes.class_of_cells(kind)}": lambda kind=kind: cells_of_type(kind)
         for kind in (
             vtk.VTK_TETRA, vtk.VTK_WEDGE, vtk.VTK_PYRAMID, vtk.VTK_VOXEL, vtk.VTK_QUADRATIC_TETRA, vtk.VTK_PENTAGONAL_PRISM,
             vtk.VTK_HEXAGONAL_PRISM, vtk.VTK_TRIQUADRATIC_HEXAHEDRON, vtk.VTK_LAGRANGE_HEXAHEDRON,
@@ -365,7 +365,7 @@ def test_only_the_finest_level_of_an_amr(known):
     data = meshes.amr()
     if known == "ghost arrays":
         vtk.vtkAMRUtilities.BlankCells(data)
-        assert data.GetDataSet(0, 0).GetCellGhostArray() is not None
+        assert meshes.amr_grid(data, 0, 0).GetCellGhostArray() is not None
     samples = sample_mesh(data, [("level", "cell"), ("f", "point")], 5000)
     assert np.array_equal(samples.values[:, 0], level_at(samples.positions))
     np.testing.assert_allclose(samples.values[:, 1], meshes.linear(samples.positions), rtol=1e-12)
@@ -374,7 +374,7 @@ def test_only_the_finest_level_of_an_amr(known):
     for level, share in enumerate(((512 - 27) / 512, (27 - 1) / 512, 1 / 512)):
         assert (by_volume == level).mean() == pytest.approx(share, abs=1e-3)
     if known == "nothing":
-        assert data.GetDataSet(0, 0).GetCellGhostArray() is None  # the input is as it was
+        assert meshes.amr_grid(data, 0, 0).GetCellGhostArray() is None  # the input is as it was
 
 
 def test_levels_that_do_not_overlap_all_count():
@@ -387,12 +387,12 @@ def test_an_amr_source_of_vtk(dimension):
     source.SetDimension(dimension)
     source.Update()
     data = source.GetOutput()
-    ghosts = [data.GetDataSet(level, i).GetCellGhostArray() for level, i in ((0, 0), (1, 0), (1, 1))]
+    ghosts = [meshes.amr_grid(data, level, i).GetCellGhostArray() for level, i in ((0, 0), (1, 0), (1, 1))]
     visible = sum(array.GetNumberOfTuples() - np.count_nonzero(np.asarray(array)) for array in ghosts)
     name = "Gaussian-Pulse"
     assert sample_mesh(data, [(name, "cell")], 9000).exact.sum() == visible
     for level, i in ((0, 0), (1, 0), (1, 1)):  # and the same without what VTK knows
-        data.GetDataSet(level, i).GetCellData().RemoveArray(ATTRIBUTES.GhostArrayName())
+        meshes.amr_grid(data, level, i).GetCellData().RemoveArray(ATTRIBUTES.GhostArrayName())
     assert sample_mesh(data, [(name, "cell")], 9000).exact.sum() == visible
 
 

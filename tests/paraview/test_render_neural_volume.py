@@ -183,7 +183,7 @@ def test_edited_functions_and_presets_are_followed(models, view):
     before = pixels(view)
     renderer.ScalarOpacityFunction.Points = [20, 0, 0.5, 0, 40, 0.9, 0.3, 0.5, 70, 0.1, 0.5, 0]
     same(view, by_core(view, models["f"], "f", renderer))
-    renderer.LookupTable.ApplyPreset("Viridis (matplotlib)", True)
+    renderer.LookupTable.ApplyPreset("Black-Body Radiation", True)
     same(view, by_core(view, models["f"], "f", renderer))
     assert np.abs(pixels(view) - before).max() > 50
 
