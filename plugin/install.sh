@@ -4,6 +4,7 @@
 # - System packages by apt, as root or with passwordless sudo; otherwise it says what to type and stops.
 # - A `.venv` at the project's root, on top of ParaView's own Python, that adds torch, safetensors and tqdm.
 #   ParaView's numpy, vtk and mpi4py stay the only ones: the constraints below keep pip from adding its own.
+#   What ParaView's Python has of them already (Debian's python3-torch from 2.4 on) is used.
 # - The CPU kernels, built by cmake into apmgsrn_core/kernels/lib where there is a C++ compiler.
 # - pip is used as this computer has it set up. Without a CUDA GPU the CPU build of torch is preferred
 #   wherever pip is set up to find it.
@@ -120,8 +121,6 @@ build_kernels
 gpu=no
 if [ -n "$(ls /proc/driver/nvidia/gpus 2>/dev/null)" ] || nvidia-smi -L >/dev/null 2>&1; then gpu=yes; fi
 
-# Without a GPU one exact torch; with one, a torch that the system already has for it is kept.
-if [ "$gpu" = yes ]; then torch="torch>=2.4,<3"; else torch="torch==$torch_cpu"; fi
 requirements=(safetensors tqdm)
 if [ "$level" = tests ]; then requirements+=(pytest hypothesis); fi
 
@@ -157,13 +156,20 @@ done
   fail "found no Python $version that has ParaView's numpy, vtkmodules and paraview" \
     "($(command -v pvpython) carries its own Python?); README, 'Kitware's binaries', says how to use such a ParaView"
 
-# Begun and not ended (or made for another Python): nothing in it is trusted.
-if [ -e "$venv" ] && { [ -e "$venv/.unfinished" ] || [ "$(python_of_venv)" != "$version" ]; }; then
-  say "removing an unfinished or outdated .venv"
-  rm -rf "$venv"
-fi
-if [ -e "$venv" ] && [ ! -e "$venv/.made-by-apmgsrn" ]; then
+# A torch that ParaView's Python already has is kept; otherwise without a GPU one exact torch.
+own_torch=no
+"$python" -sE -c 'import sys, torch; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4))' 2>/dev/null && own_torch=yes
+if [ "$gpu" = yes ]; then torch="torch>=2.4,<3"; else torch="torch==$torch_cpu"; fi
+
+# An empty folder is as good as none: something may be mounted there.
+is_there() { [ -n "$(ls -A "$venv" 2>/dev/null)" ]; }
+if is_there && [ ! -e "$venv/.made-by-apmgsrn" ]; then
   fail "$venv exists and was not made by this script: move it away and run this command again"
+fi
+# Begun and not ended (or made for another Python): nothing in it is trusted.
+if is_there && { [ -e "$venv/.unfinished" ] || [ "$(python_of_venv)" != "$version" ]; }; then
+  say "removing an unfinished or outdated .venv"
+  find "$venv" -mindepth 1 -delete
 fi
 mkdir -p "$venv"
 touch "$venv/.made-by-apmgsrn" "$venv/.unfinished"
@@ -188,16 +194,17 @@ pip_install() {
   env -u PYTHONPATH -u PIP_USER -u PIP_TARGET "$venv/bin/python" -m pip --disable-pip-version-check --no-input \
     install --quiet --constraint "$venv/constraints.txt" "$@"
 }
-say "installing ${requirements[*]} $torch into .venv (a few minutes)"
+if [ "$own_torch" = yes ]; then say "installing ${requirements[*]} into .venv; torch is there"
+else say "installing ${requirements[*]} $torch into .venv (a few minutes)"; fi
 # The small ones first: where pip reaches nothing, they say so at once.
 pip_install "${requirements[@]}" || fail "pip could not install: ${requirements[*]} (its message is above)"
-if [ "$gpu" = no ] && ! pip_install "$torch+cpu" 2>/dev/null; then
+if [ "$gpu$own_torch" = nono ] && ! pip_install "$torch+cpu" 2>/dev/null; then
   say "pip finds no CPU-only build of torch $torch_cpu here; it takes the general one, which is larger"
 fi
-if [ "$gpu" = no ] && [ "$level" = tests ]; then # torch for CUDA brings triton; its interpreter runs without a GPU
+if [ "$gpu$own_torch" = nono ] && [ "$level" = tests ]; then # torch for CUDA brings triton; its interpreter runs without a GPU
   pip_install --no-deps "triton==3.7.1" 2>/dev/null || say "pip finds no triton here; the tests of the GPU kernels are skipped"
 fi
-pip_install "$torch" || fail "pip could not install: $torch (its message is above)"
+[ "$own_torch" = yes ] || pip_install "$torch" || fail "pip could not install: $torch (its message is above)"
 
 # ---- 4. does it hold together? ------------------------------------------------------------------
 check='

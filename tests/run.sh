@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The tests: `bash tests/run.sh [quick | long] [core] [plugin] [gui] [pytest arguments]`
+# The tests: `bash tests/run.sh [paraview6] [quick | long] [core] [plugin] [gui] [pytest arguments]`
 #
 #   quick    at most 3 minutes: without the tests marked slow, mpi or gui
 #   nothing  what CI runs: all but those marked long
 #   long     everything; hours are allowed
+#
+#   paraview6 ...  the same with ParaView 6.1, which it sets up in a folder of its own (tests/paraview6.sh); never in CI
 #
 # Three stages, each a pytest run of its own (name some to run only those): core in plain Python, plugin in pvpython,
 # gui in ParaView's window. All of them run even when one fails; the exit status is 0 only when all passed.
@@ -12,6 +14,10 @@ set -uo pipefail
 
 root="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 cd "$root" || exit 1
+if [ "${1:-}" = paraview6 ]; then
+  shift
+  exec bash tests/paraview6.sh "$@"
+fi
 
 tier=default
 case "${1:-}" in quick | long) tier="$1"; shift ;; esac
