@@ -22,6 +22,7 @@ _HOME_OF = {
     "DeviceError": "errors",
     "FieldError": "errors",
     "ModelFileError": "errors",
+    "TorchError": "errors",
     "TrustError": "errors",
     "PRESETS": "network.model_config",
     "LatticeConfig": "network.model_config",

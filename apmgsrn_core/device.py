@@ -9,17 +9,17 @@ import os
 import re
 import sys
 
-from .errors import DeviceError
+from .errors import DeviceError, TorchError
 
 
 def require_torch():
-    """Import and return torch; DeviceError with what to do when it cannot be imported."""
+    """Import and return torch; TorchError with what to do when it cannot be imported."""
     try:
         return importlib.import_module("torch")
     except (ImportError, OSError) as error:
-        raise DeviceError(
-            f"torch cannot be imported by this Python ({sys.version.split()[0]}, {sys.prefix}): {error}. "
-            "Run `source plugin/env.sh` before starting ParaView, or install torch for this Python."
+        raise TorchError(
+            f"torch cannot be imported by this Python ({sys.version.split()[0]}, {sys.prefix}): {error}",
+            "Run `source plugin/env.sh` before starting ParaView, or install torch for this Python.",
         ) from error
 
 

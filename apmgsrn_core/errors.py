@@ -31,6 +31,14 @@ class DeviceError(ApmgsrnError, RuntimeError):
     """A device is unknown or cannot be used, or torch cannot be imported."""
 
 
+class TorchError(DeviceError):
+    """torch cannot be imported: `problem` says why, and the message also what to do outside of ParaView."""
+
+    def __init__(self, problem: str, advice: str):
+        super().__init__(f"{problem}. {advice}")
+        self.problem = problem
+
+
 def one_line(error: BaseException) -> str:
     """What an error of someone else's code says, with its kind, in one line that is not too long."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

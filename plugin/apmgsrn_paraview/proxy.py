@@ -7,7 +7,9 @@ import logging
 from vtkmodules.util.vtkAlgorithm import VTKPythonAlgorithmBase
 from vtkmodules.vtkCommonCore import vtkOutputWindow
 
-from apmgsrn_core import ApmgsrnError
+from apmgsrn_core import ApmgsrnError, TorchError
+
+from .torch_advice import torch_advice
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,8 @@ class Proxy(VTKPythonAlgorithmBase):
     def fail(self, error: Exception) -> None:
         """Keep the message of an error; show it unless it is marked as shown already."""
         message = " ".join(str(error).split())
+        if isinstance(error, TorchError):
+            message = f"{' '.join(error.problem.split())}. {torch_advice()}"
         if not isinstance(error, ApmgsrnError):
             message = f"unexpected {type(error).__name__}: {message} (please report this)"
             log.debug(message, exc_info=error)
