@@ -24,9 +24,9 @@ LONGEST_COST = 5.0  # seconds that showing may be thought to take
 class LiveControls(Proxy):
     """Start, Pause, Reset and Step of a `TrainNeuralVolume` whose `Live` is on.
 
-    An update trains nothing unless it was asked to by Start, Step or a window's poll, which all ranks hear of: a window asks the
-    first rank alone, but while a training runs every rank is asked again at the end of each request of the client. Of a single
-    process the poll itself trains, and lets the window update only what is new.
+    An update trains nothing unless it was asked to by Start, Step or a window's poll. A window polls the first rank alone: so while
+    a training runs all ranks look again, together, at the first update after each request of the client, whether it has been
+    polled. Of a single process the poll itself trains, and lets the window update only what is new.
     """
 
     SetLive = setting("live", False)
@@ -37,7 +37,8 @@ class LiveControls(Proxy):
         super().__init__(inputs, outputs)
         self._live, self._live_question, self._live_run = None, None, None
         self._shown: Answer | None = None  # what the outputs have of the training that is on
-        self._running = self._asked = self._new = self._afresh = self._in_poll = False
+        self._running = self._asked = self._polled = self._new = self._afresh = self._in_poll = False
+        self._looked = 0  # our modification time when it was last looked whether the window has polled
         self._trained, self._cost, self._shown_at = 0.0, 0.0, None  # seconds since something was shown, and that showing takes
         self._follow_requests()
 
@@ -85,7 +86,7 @@ class LiveControls(Proxy):
         if not self._running or self._live is None or not self.settings["live"]:
             return False
         if vtk_bridge.rank_and_size()[1] > 1:
-            self.Modified()
+            self._polled = True
             return True
         self._note_cost()
         if not self._new and not self._asked:
@@ -114,7 +115,7 @@ class LiveControls(Proxy):
     _failed_slice: Exception | None = None
 
     def _follow_requests(self) -> None:
-        """Ranks that no window asks are asked when a request of the client ends."""
+        """The ranks are modified when a request of the client ends, or those that no window polls would not look again."""
         if vtk_bridge.rank_and_size()[1] < 2:
             return
         from paraview.modules.vtkRemotingCore import vtkProcessModule
@@ -125,7 +126,6 @@ class LiveControls(Proxy):
         def end(_, __):
             me = proxy()
             if me is not None and me._running and me._live is not None:
-                me._asked = True
                 me.Modified()
 
         session.GetProgressHandler().AddObserver("EndEvent", end)
@@ -136,7 +136,8 @@ class LiveControls(Proxy):
         """What there is of the training of a question, after a slice more when one was asked for (collective then)."""
         if self._live is None or not self._is_of(question):
             self._begin(question, inputs)
-        elif self._asked:
+            self._looked = self.GetMTime()
+        elif self._is_asked():
             self._run_slice()
         elif not self._new and self._shown is not None:
             return self._shown
@@ -148,6 +149,17 @@ class LiveControls(Proxy):
             self._show_slice()
         self._shown.model.status = f"{'live' if self._running else 'live, paused'}: {state.message}"
         return self._shown
+
+    def _is_asked(self) -> bool:
+        """Whether to train a slice, alike on all ranks."""
+        if not self._running or vtk_bridge.rank_and_size()[1] < 2:
+            return self._asked
+        if self._looked == self.GetMTime():  # for another port of the same request
+            return False
+        self._looked = self.GetMTime()
+        asked = self._live_run.communicator.from_root(lambda: self._asked or self._polled)
+        self._polled = False
+        return asked
 
     def _is_of(self, question: tuple) -> bool:
         """Whether the training that is on is that of a question; who asks for no time, or for one of data without times, means any."""

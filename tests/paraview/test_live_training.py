@@ -88,7 +88,7 @@ def test_the_outputs_follow(source):
         rows.append(output(filter_, 1).GetNumberOfRows())
         assert output(filter_, 2).GetNumberOfCells() == 8 * 6
         step(filter_)
-    assert len(wrong) > 3 and wrong[-1] < wrong[0] / 2
+    assert len(wrong) > 3 and wrong[-1] < 0.8 * wrong[0]
     assert rows == sorted(rows) and rows[-1] > rows[0]
 
 
