@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from apmgsrn_core import BrickLayout, ModelConfig, TrainConfig
+from apmgsrn_core import BrickLayout, ModelConfig, TrainConfig, estimated_bytes
 
 from .data_description import DataDescription
+
+SPEED = 2.5e8  # cost of the steps of a second on two cores with AMX, see `cost_of_step`; until a training has measured it
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class ModelEstimate:
         base: Header of the model that a time step is appended to: its networks are used; None: there is none.
         series: Whether time steps are trained.
         rounded: Whether the stored numbers are rounded.
+        sized: Whether `parameters` were found for a size of the file, whatever the bricks.
 
     Its methods raise ConfigError for a model that cannot be.
     """
@@ -33,6 +36,7 @@ class ModelEstimate:
     base: object | None
     series: bool
     rounded: bool
+    sized: bool = False
 
     def brick_count(self) -> int:
         """How many bricks there are, as far as it is known."""
@@ -60,22 +64,46 @@ class ModelEstimate:
 
     def training_text(self, train: TrainConfig) -> str:
         """What the automatic fields of a training come to; "" while the data's lattice is not known."""
-        grid = self.base.grid if self.base is not None else self.data.grid if self.data is not None else None
-        if grid is None:
+        if self._grid() is None:
             return ""
-        layout = self._layout()
-        train = train.resolved(layout.grid_of(0, grid), self.series)
+        wished, train = train, self._resolved(train)
+        ends = [f"{wished.time_budget:g} s"] if wished.time_budget else []
+        ends += [f"{wished.stop_psnr:g} dB"] if wished.stop_psnr else []
         return (
-            f"{train.iterations} steps of {train.batch_size} points{' for each brick' if layout.count > 1 else ''},"
-            f" {train.placement}, {train.schedule} schedule"
+            f"{'at most ' * bool(ends)}{train.iterations} steps of {train.batch_size} points"
+            f"{' for each brick' if self.brick_count() > 1 else ''}, {train.placement}, {train.schedule} schedule"
+            + "".join(f", until {end}" for end in ends)
         )
 
+    def _grid(self):
+        """The lattice of the values; None while it is not known."""
+        return self.base.grid if self.base is not None else self.data.grid if self.data is not None else None
+
+    def _resolved(self, train: TrainConfig) -> TrainConfig:
+        return train.resolved(self._layout().grid_of(0, self._grid()), self.series)
+
     def ratio(self) -> float:
-        """Bytes of the arrays, at one time step, over those of their networks; 0 while the data is not known."""
-        if self.data is None or not self.data.bytes:
+        """Bytes of the arrays, at one time step, over those of the file; 0 while the data is not known."""
+        return self.data.bytes / self.file_bytes() if self.data is not None else 0.0
+
+    def file_bytes(self) -> int:
+        """Of the model file with one time step, about; masks are left out."""
+        if self.base is None:
+            return estimated_bytes(self._fitted_model(), self._components(), self.brick_count(), self.rounded)
+        return sum(estimated_bytes(model, self._components(), 1, self.rounded) for model in self._base_models())
+
+    def seconds(self, train: TrainConfig, speed: float, ranks: int) -> float:
+        """That a training takes, about, at a speed of each rank; 0 while the data's lattice is not known."""
+        if self._grid() is None:
             return 0.0
-        models = self._base_models() if self.base is not None else [self._fitted_model()] * self.brick_count()
-        return self.data.bytes / sum(model.model_bytes(self._components(), self.rounded) for model in models)
+        bricks, resolved = self.brick_count(), self._resolved(train)
+        found = self.cost_of_step(train) * resolved.iterations * bricks / speed / min(ranks, bricks)
+        return min(found, train.time_budget) if train.time_budget else found
+
+    def cost_of_step(self, train: TrainConfig) -> float:
+        """Of one brick on the average: its points, and the numbers that it moves (as `BrickPlan.cost`)."""
+        points = self._resolved(train).batch_size if self._grid() is not None else train.batch_size or 5000
+        return 150.0 * points + self.number_of_parameters() / self.brick_count()
 
     def _components(self) -> int:
         if self.base is not None:
@@ -95,7 +123,7 @@ class ModelEstimate:
         if self.base is not None:
             return self.base.layout
         dims = self.data.grid.value_dims
-        least = max(-(-self.parameters // self._of_one_brick()), 1)
+        least = 1 if self.sized else max(-(-self.parameters // self._of_one_brick()), 1)
         value_bytes = self.data.bytes // max(math.prod(dims), 1)
         return BrickLayout.automatic(dims, self.bricks, value_bytes, least_bricks=least)
 

@@ -68,7 +68,7 @@ def describe(result, job, target: str) -> TrainedModel:
     """What is told of a training's result, with its bytes unless it is large and in its file; saved."""
     size = os.path.getsize(target) if result.model is None else len(result.model)
     data = result.to_bytes() if size < LARGE_BYTES or result.model is not None else b""
-    steps = _last_of_bricks(result.history, "iteration")
+    steps = steps_of(result.history)
     bricks = f"{job.layout.count} bricks, " if job.layout.count > 1 else ""
     holes = f", {result.missing} values without data" if result.missing else ""
     model = TrainedModel(result.key, data, target, history=result.history)
@@ -94,10 +94,9 @@ def quality(result) -> str:
     return ", ".join(f"{name} {psnr:.2f} dB" for name, psnr in result.array_psnr.items())
 
 
-def _last_of_bricks(history: dict, column: str):
-    """The sum over bricks of the last entry that each has in a column."""
-    last = dict(zip(history["brick"], history[column]))
-    return sum(last.values())
+def steps_of(history: dict) -> int:
+    """Of all bricks together."""
+    return sum(dict(zip(history["brick"], history["iteration"])).values())
 
 
 def check_target(path: str) -> None:

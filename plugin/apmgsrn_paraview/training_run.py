@@ -47,6 +47,7 @@ class TrainingRun:
 
     def result(self, data):
         """Train (collective); `data` is what arrived for the corner. Returns what `volume_passes` returns."""
+        self.communicator.together(self.filter.aim)  # may contradict the time steps
         kind = self.filter.settings["time_steps"]
         if kind == "append":
             return self._appended(data)
@@ -77,11 +78,12 @@ class TrainingRun:
         self.frame = source.frame
         model, train = communicator.together(lambda: (filter_.model_config(), filter_.train_config()))
         train = replace(train, time_budget=train.time_budget * share)
-        bricks, parameters = filter_.settings["bricks"], filter_.settings["parameters"]
+        bricks, wanted = filter_.settings["bricks"], filter_.settings["parameters"]
         components = sum(a.components for a in source.arrays)
         layout = base.header.layout if base is not None else core.choose_layout(
-            source.grid, bricks, source.value_bytes, model, components, parameters, devices, communicator
+            source.grid, bricks, source.value_bytes, model, components, wanted, devices, communicator
         )  # fmt: skip
+        parameters = communicator.together(lambda: filter_.parameters(components, source.source_bytes, layout.count))
         initial = communicator.from_root(filter_.read_initial) if base is None else b""
         time = source.time if self.pull.time is None else self.pull.time
         job = self.job = communicator.together(lambda: core.VolumeJob(

@@ -6,7 +6,9 @@ import os
 from dataclasses import replace
 
 from apmgsrn_core import (
+    AIMS,
     PRESETS,
+    Aim,
     ConfigError,
     DataError,
     ModelConfig,
@@ -14,22 +16,24 @@ from apmgsrn_core import (
     NetworkDescription,
     TrainConfig,
     list_devices,
+    parameters_for,
 )
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice
 from .data_description import DataDescription
 from .ghost_marks import GHOSTS
-from .model_estimate import ModelEstimate
+from .model_estimate import SPEED, ModelEstimate
 from .model_input import ModelInput
 from .proxy import Proxy, selection, setting
 
-MODEL, TRAIN = ModelConfig(), TrainConfig()
+MODEL, TRAIN, AIM = ModelConfig(), TrainConfig(), Aim()
 ARCHITECTURE = (
     "number_of_grids", "features_per_grid", "grid_resolution", "interpolation",
     "hidden_layers", "hidden_width", "bias", "linear_skip",
 )  # fmt: skip
 PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:])  # saved states hold their places: only add at the end
+WISHES = ("aim", "target_ratio", "target_bytes", "target_psnr")
 TRAINING = (
     "quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate",
     "rounding",
@@ -39,6 +43,10 @@ TRAINING = (
 class TrainingSettings(Proxy):
     """The properties of `TrainNeuralVolume`; the fields in ARCHITECTURE act for the preset "custom" only."""
 
+    SetAim = setting("aim", AIM.aim, AIMS)
+    SetTargetRatio = setting("target_ratio", AIM.target_ratio)
+    SetTargetBytes = setting("target_bytes", AIM.target_bytes)
+    SetTargetPSNR = setting("target_psnr", AIM.target_psnr)
     SetPreset = setting("preset", "small", PRESET_WORDS)
     SetNumberOfGrids = setting("number_of_grids", MODEL.number_of_grids)
     SetFeaturesPerGrid = setting("features_per_grid", MODEL.features_per_grid)
@@ -78,6 +86,7 @@ class TrainingSettings(Proxy):
     AddCellArray, ClearCellArrays = selection("cell_arrays")
 
     about_data: DataDescription | None = None  # once it is known
+    speed = SPEED  # of trainings in this process
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
@@ -91,11 +100,29 @@ class TrainingSettings(Proxy):
         return ModelConfig(storage=chosen["storage"], **{field: chosen[field] for field in ARCHITECTURE})
 
     def train_config(self) -> TrainConfig:
-        return TrainConfig(**{field: self.settings[field] for field in TRAINING})
+        return self.aim().train_config(TrainConfig(**{field: self.settings[field] for field in TRAINING}))
+
+    def aim(self) -> Aim:
+        """What is wanted. Raises ConfigError when other settings contradict it."""
+        chosen, aim = self.settings, Aim(**{field: self.settings[field] for field in WISHES})
+        if aim.aim == "size" and self._is_series():
+            raise ConfigError(f"Aim: expected TimeSteps to be Current with Size, found {chosen['time_steps'].capitalize()}")
+        if aim.aim == "size" and chosen["parameters"]:
+            raise ConfigError(f"Parameters: expected 0 with the Aim Size, which finds them, found {chosen['parameters']}")
+        return aim
+
+    def parameters(self, components: int, source_bytes: int, bricks: int) -> int:
+        """Numbers of all bricks together; 0: as many as the model has in each. Raises ConfigError."""
+        aim = self.aim()
+        if aim.aim != "size":
+            return self.settings["parameters"]
+        return parameters_for(aim.file_bytes(source_bytes), self.model_config(), components, bricks)
 
     def network_bytes(self, components: int) -> int:
-        """Of one brick's network as it is stored. Raises ConfigError."""
-        return self.model_config().model_bytes(components, self._is_rounded())
+        """Of one brick's network as it is stored, about. Raises ConfigError."""
+        aim = self.aim()
+        wanted = aim.target_bytes if aim.aim == "size" else 0
+        return wanted or self.model_config().model_bytes(components, self._is_rounded())
 
     def _is_series(self) -> bool:
         return self.settings["time_steps"] != "current"
@@ -156,18 +183,45 @@ class TrainingSettings(Proxy):
             return f"not valid: {error}"
 
     def GetEstimatedRatio(self) -> float:
-        """Bytes of the arrays over bytes of the model; 0 while the data is not known."""
+        """Bytes of the arrays over bytes of the model file; 0 while the data is not known."""
         try:
             return self._estimate().ratio()
         except ConfigError:
             return 0.0
 
+    def GetEstimatedBytes(self) -> float:
+        """Of the model file, about."""
+        try:
+            return self._estimate().file_bytes()
+        except ConfigError:
+            return 0.0
+
+    def GetEstimatedTime(self) -> str:
+        """Of the training; "" while the data is not known."""
+        try:
+            seconds = self._estimate().seconds(self.train_config(), self.speed, vtk_bridge.rank_and_size()[1])
+        except ConfigError:  # told by the other texts
+            return ""
+        if not seconds:
+            return ""
+        at_most = "at most " if self.settings["aim"] == "quality" or self.settings["stop_psnr"] else ""
+        return at_most + (f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min")
+
+    def note_speed(self, steps: int, seconds: float, ranks: int) -> None:
+        """Of a training that has ended: the next estimates are of this machine."""
+        if steps and seconds > 0.5:
+            estimate, train = self._estimate(), self.train_config()
+            TrainingSettings.speed = estimate.cost_of_step(train) * steps / seconds / min(ranks, estimate.brick_count())
+
     def _estimate(self) -> ModelEstimate:
-        chosen = self.settings
-        return ModelEstimate(
-            self.model_config(), chosen["parameters"], chosen["bricks"], self.about_data, self._base(), self._is_series(),
+        chosen, data, sized = self.settings, self.about_data, self.settings["aim"] == "size"
+        estimate = ModelEstimate(
+            self.model_config(), 0 if sized else chosen["parameters"], chosen["bricks"], data, self._base(), self._is_series(),
             self._is_rounded(),
         )  # fmt: skip
+        if not sized or data is None or not (data.bytes or chosen["target_bytes"]):
+            return estimate
+        return replace(estimate, parameters=self.parameters(data.components, data.bytes, estimate.brick_count()), sized=True)
 
     def _base(self):
         """Header of the model that a time step would be appended to, or None."""

@@ -1,0 +1,94 @@
+"""What a user wants of a training: a small file, a good one, or one in time; and the numbers that this comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..errors import ConfigError
+from ..network.model_config import ModelConfig
+from ..validation import check, check_number
+from .train_config import TrainConfig
+
+AIMS = ("settings", "size", "quality", "time")
+FILE_BYTES, BRICK_BYTES = 1300, 1150  # of a model file beside its weights: of all of it, of each brick; measured
+MACROCELLS = 0.02  # of the weights' bytes, about; at most twice as many, see `stored_macrocells.py`
+TIMED_STEPS = 100_000  # at most, when only the time is to end a training
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A wish, of which one is active.
+
+    Args:
+        aim: "settings": the settings are taken as they are; "size": the network is made so large that its file has a size;
+            "quality": it is trained until it has a PSNR; "time": for so many seconds, `TrainConfig.time_budget`.
+        target_ratio: "size": bytes of the arrays over those of the file, where `target_bytes` is 0.
+        target_bytes: "size": of the file.
+        target_psnr: "quality": in dB.
+
+    Raises:
+        ConfigError: A field has a value that is not allowed.
+    """
+
+    aim: str = "settings"
+    target_ratio: float = 50.0
+    target_bytes: int = 0
+    target_psnr: float = 40.0
+
+    def __post_init__(self):
+        check(self.aim in AIMS, "aim", f"one of {AIMS}", self.aim)
+        check_number(self, "target_ratio", 1, 1e9)
+        check_number(self, "target_bytes", 0, 2**40, int)
+        check_number(self, "target_psnr", 0.1, 400)
+
+    def train_config(self, train: TrainConfig) -> TrainConfig:
+        """The training for this aim.
+
+        Raises:
+            ConfigError: The file of rounded numbers is to have a size, which is known only when they are trained, or the time is
+                not said.
+        """
+        if self.aim == "size" and train.rounding > 0:
+            raise ConfigError(
+                f"Rounding: expected 0 or -1 with the Aim Size, found {train.rounding:g}; rounded numbers take as many bytes as they need"
+            )
+        if self.aim == "quality":
+            return replace(train, stop_psnr=self.target_psnr, quality="best")
+        if self.aim == "time":
+            if not train.time_budget:
+                raise ConfigError("TimeBudget: expected seconds with the Aim Time, found 0")
+            return replace(train, iterations=train.iterations or TIMED_STEPS)
+        return train
+
+    def file_bytes(self, source_bytes: int) -> int:
+        """Of the file that is wanted; 0 while the bytes of the arrays are needed and not known (0)."""
+        return self.target_bytes or round(source_bytes / self.target_ratio)
+
+
+def estimated_bytes(model: ModelConfig, components: int, bricks: int, rounded: bool = False) -> int:
+    """Of the file of so many bricks with such a network on the average, about; masks are left out."""
+    weights = model.model_bytes(components, rounded)
+    return round(FILE_BYTES + bricks * (BRICK_BYTES + (1 + MACROCELLS) * weights))
+
+
+def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks: int) -> int:
+    """How many numbers of all bricks together make a file of about so many bytes.
+
+    Args:
+        model: The kind of network, see `ModelConfig.with_parameters`.
+
+    Raises:
+        ConfigError: Not even the smallest networks of this kind do.
+    """
+    smallest = model.with_parameters(1)
+    least = estimated_bytes(smallest, components, bricks)
+    if file_bytes < 0.9 * least:
+        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {bricks} brick{'s' * (bricks > 1)}, found {file_bytes}")
+    low, high = 1, max(file_bytes, smallest.parameter_count(components))
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = estimated_bytes(model.with_parameters(middle), components, bricks) <= file_bytes
+        low, high = (middle, high) if fits else (low, middle)
+    options = [model.with_parameters(n).parameter_count(components) for n in (low, high)]
+    sizes = [estimated_bytes(model.with_parameters(n), components, bricks) for n in (low, high)]
+    return bricks * options[abs(sizes[0] - file_bytes) > abs(sizes[1] - file_bytes)]

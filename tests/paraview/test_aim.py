@@ -1,0 +1,91 @@
+"""The panel by what users know: a size, a quality or a time, what follows from it, and what it says before Apply."""
+
+import os
+
+import pytest
+from conftest import TINY, info, make_image, smooth_values, train
+from meshes import hexahedra
+from paraview import simple
+from test_model_estimate import both
+
+DIMS = (48, 44, 40)
+DATA = 4 * 48 * 44 * 40
+FAST = {"Iterations": 3, "Device": "cpu", "Preset": "Small", "BatchSize": 500}
+
+
+@pytest.fixture(scope="module")
+def source():
+    return make_image(smooth_values(DIMS))
+
+
+def filter_of(source, **settings):
+    filter_ = simple.TrainNeuralVolume(Input=source, **settings)
+    filter_.UpdatePipelineInformation()
+    return filter_
+
+
+@pytest.mark.parametrize("more", [{}, {"Bricks": [2, 2, 1]}, {"Preset": "Custom", "GridResolution": [5, 5, 5]}])
+@pytest.mark.parametrize("wish, wanted", [({"TargetRatio": 5}, DATA / 5), ({"TargetBytes": 30_000}, 30_000)])
+def test_the_file_has_the_size(source, tmp_path, wish, wanted, more):
+    path = str(tmp_path / "m.apmgsrn")
+    settings = {**FAST, "Aim": "Size", "ModelFile": path, **wish, **more}
+    before = filter_of(source, **settings)
+    said = info(before, "EstimatedBytes"), info(before, "EstimatedRatio"), info(before, "NumberOfParameters")
+    before.UpdatePipeline()
+    assert info(before, "LastError") == ""
+    size = os.path.getsize(path)
+    assert size == pytest.approx(wanted, rel=0.1) and said[0] == pytest.approx(size, rel=0.1)
+    assert said[1] == pytest.approx(DATA / said[0])
+    assert str(said[2]) in info(before, "EffectiveModel")
+
+
+def test_a_mesh_has_the_size(tmp_path):
+    path = str(tmp_path / "m.apmgsrn")
+    filter_ = train(both(hexahedra((9, 8, 7))), **{**FAST, "Aim": "Size", "TargetBytes": 20_000, "MeshSamples": 2000, "ModelFile": path})
+    assert info(filter_, "LastError") == "" and os.path.getsize(path) == pytest.approx(20_000, rel=0.12)
+
+
+def test_a_time_is_used():
+    filter_ = filter_of(make_image(smooth_values((20, 20, 20))), Aim="Time", TimeBudget=1.2, Device="cpu")
+    assert info(filter_, "EstimatedTime") == "about 1 s" and "until 1.2 s" in info(filter_, "EffectiveTraining")
+    filter_.UpdatePipeline()
+    assert info(filter_, "Status").startswith("trained (time budget)")
+
+
+def test_a_quality_ends_it_or_says_what_to_do(source):
+    settings = {**TINY, "Iterations": 400, "Aim": "Quality"}
+    reached = train(source, TargetPSNR=15, **settings)
+    assert info(reached, "Status").startswith("trained (psnr reached)")
+    missed = train(source, TargetPSNR=90, **settings)
+    assert info(missed, "Status").endswith("TargetPSNR 90 dB is not reached: take a larger Preset")
+    assert info(missed, "EstimatedTime").startswith("at most")
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"Aim": "Time"}, "TimeBudget: expected seconds with the Aim Time, found 0"),
+        ({"Aim": "Size", "TargetBytes": 500}, "TargetBytes: expected at least"),
+        ({"Aim": "Size", "Rounding": 0.2}, "Rounding: expected 0 or -1"),
+        ({"Aim": "Size", "Parameters": 5000}, "Parameters: expected 0"),
+        ({"Aim": "Size", "TimeSteps": "All"}, "Aim: expected TimeSteps to be Current"),
+    ],
+    ids=["time", "bytes", "rounding", "parameters", "steps"],
+)
+def test_what_contradicts_itself_is_told_before_and_after_apply(source, vtk_errors, settings, told):
+    filter_ = filter_of(source, **{**FAST, **settings})
+    assert told in info(filter_, "EffectiveTraining") + info(filter_, "EffectiveModel")
+    filter_.UpdatePipeline()
+    assert told in info(filter_, "LastError") and len(vtk_errors) == 1
+    vtk_errors.clear()
+
+
+def test_the_time_is_estimated_and_then_known_better():
+    filter_ = filter_of(make_image(smooth_values((40, 40, 40))), Device="cpu", Iterations=600)
+    first = info(filter_, "EstimatedTime")
+    assert first.startswith("about ") and first.endswith(" s")
+    filter_.UpdatePipeline()
+    took = float(info(filter_, "Status").split("iterations and ")[1].split(" s")[0])
+    filter_.Seed = 1
+    filter_.UpdatePipelineInformation()
+    assert float(info(filter_, "EstimatedTime").split()[1]) == pytest.approx(took, abs=1)
