@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -39,8 +40,8 @@ def given_fields(options: argparse.Namespace, config: type) -> dict:
 
 def explanations(config: type) -> dict[str, str]:
     """{field: what the docstring's list of arguments says of it}."""
-    text = re.split(r"\n\s*(?:Args|Raises):\n", config.__doc__)[1]
-    entries = re.findall(r"^ {8}(\w[\w, ]*): (.*(?:\n {12}.*)*)", text, re.M)
+    text = re.split(r"\n(?:Args|Raises):\n", inspect.cleandoc(config.__doc__))[1]  # from Python 3.13 on it is clean already
+    entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", text, re.M)
     return {name: " ".join(words.split()) for names, words in entries for name in names.split(", ")}
 
 

@@ -66,6 +66,7 @@ def device_of_network(network: Callable, asked, chosen: torch.device) -> torch.d
 def _torchscript(source: NetworkSource, device: torch.device) -> nn.Module:
     with warnings.catch_warnings():  # torch advises against writing such files; those that are there must be read
         warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of torch 2.14 with Python 3.14
         return torch.jit.load(str(source.file), map_location=device).eval()
 
 
