@@ -1,4 +1,4 @@
-"""The two ways to load the plugin publish the same proxies, and what the XML names works from scripts."""
+"""Every way to load the plugin publishes the same proxies, and what the XML names works from scripts."""
 
 import os
 import subprocess
@@ -33,6 +33,36 @@ def test_the_py_door(tmp_path):
     run = subprocess.run(["pvpython", str(script)], env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert "ARRAYS ['RTData']" in run.stdout, run.stdout + run.stderr
+
+
+FOUND = """
+from paraview import servermanager, simple  # simple connects
+known = servermanager.ProxyManager().SMProxyManager.GetProxyDefinitionManager()
+print("FOUND", [known.HasDefinition(*name) for name in (("sources", "NeuralVolume"), ("filters", "TrainNeuralVolume"))])
+"""
+OLD = simple.GetParaViewVersion() < (5, 12)
+
+
+@pytest.mark.parametrize(
+    "name, folder",
+    [
+        pytest.param("PV_PLUGIN_PATH", "xml", id="a folder"),
+        pytest.param(
+            "PV_PLUGIN_PATH", "plugin", id="the .py in a folder",
+            marks=pytest.mark.skipif(OLD, reason="ParaView 5.11 with Python 3.11 loads no .py plugin"),
+        ),
+        pytest.param("PV_PLUGIN_CONFIG_FILE", ".venv/apmgsrn.plugins.xml", id="a configuration file"),
+    ],
+)  # fmt: skip
+def test_it_is_there_when_paraview_starts(tmp_path, name, folder):
+    """Without LoadPlugin, by what ParaView reads at its start."""
+    (tmp_path / "look.py").write_text(FOUND)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PV_PLUGIN")}
+    command = ["pvpython", str(tmp_path / "look.py")]
+    for more, expected in (({}, "[0, 0]"), ({name: str(ROOT / folder)}, "[1, 1]")):
+        run = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=120)
+        found = run.stdout.replace("True", "1").replace("False", "0")
+        assert (run.returncode, f"FOUND {expected}" in found) == (0, True), run.stdout + run.stderr
 
 
 def test_every_property_has_a_help_text_and_a_plain_attribute():
