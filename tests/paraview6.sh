@@ -43,8 +43,9 @@ inside() {
     mount --rbind /dev "$system/dev" && mount -t proc proc "$system/proc" && mount --rbind /sys "$system/sys" &&
       mount --bind /tmp "$system/tmp" && mount --bind "$root" "$system/project" && mount --bind "$system/kept/venv" "$system/project/.venv" &&
       mount --bind "$system/kept/kernels" "$system/project/apmgsrn_core/kernels/lib" || exit 1
-    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
-      PIP_NO_INDEX=1 ${OMP_NUM_THREADS:+"OMP_NUM_THREADS=$OMP_NUM_THREADS"} chroot "$system" "$@"
+    own=(PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive PIP_NO_INDEX=1)
+    for name in OMP_NUM_THREADS "${!APMGSRN_@}"; do [ -z "${!name:-}" ] || own+=("$name=${!name}"); done
+    exec env -i "${own[@]}" chroot "$system" "$@"
   ' bash "$system" "$root" "$@"
 }
 

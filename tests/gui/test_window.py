@@ -7,6 +7,7 @@ second (needs `import` of ImageMagick).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,6 +20,8 @@ PANEL = (
     "pqClientMainWindow/propertiesDock/propertiesPanel/scrollArea/qt_scrollarea_viewport"
     "/scrollAreaWidgetContents/PropertiesFrame/ProxyPanel"
 )
+# ParaView 6.1 fills a menu when it is opened.
+OPEN_MENU = r'<pqevent object="pqClientMainWindow/menubar" command="activate" arguments="\1"/>\n  '
 # A program in the background, a picture a second until it has ended, its exit status.
 WITH_PICTURES = """
 pictures="$1"; shift
@@ -47,6 +50,7 @@ def play(script: Path, folder: Path, **places: str) -> subprocess.CompletedProce
     text = script.read_text()
     for name, value in {"PANEL": PANEL, **places}.items():
         text = text.replace(f"@{name}@", value)
+    text = re.sub(r"(?=<pqevent object=\"pqClientMainWindow/menubar/(menu\w+)/)", OPEN_MENU, text)
     events = folder / script.name
     events.write_text(text)
 
