@@ -164,6 +164,68 @@ def test_cmake_installs_a_plugin_that_loads(tmp_path, compiler):
     assert len(files) == 2 and all(prefix in Path(name).parents for name in files)
 
 
+@pytest.fixture
+def build(tmp_path):
+    """A build without native kernels."""
+    environment = {"CC": "false", "CXX": "false"}
+    for command in (["cmake", "-S", ROOT, "-B", tmp_path / "build"], ["cmake", "--build", tmp_path / "build"]):
+        done = run(*command, **environment)
+        assert done.returncode == 0, done.stderr
+    return tmp_path / "build"
+
+
+@needs_cmake
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["the build", "its own script"])
+def test_uninstall_leaves_nothing(build, tmp_path, by):
+    """Neither what was installed nor what came to lie in it; what others have in the same folders stays."""
+    prefix, shared = tmp_path / "prefix", tmp_path / "shared"
+    (shared / "lib").mkdir(parents=True)
+    (shared / "lib" / "other").touch()
+    for folder, left in ((prefix, None), (shared, {"lib", "lib/other"})):
+        assert run("cmake", "--install", build, "--prefix", folder).returncode == 0
+        (plugin,) = folder.glob("lib/paraview*/plugins/APMGSRN")
+        (plugin / "plugin" / "__pycache__").mkdir()
+        (plugin / ".venv").mkdir()
+        assert run("cmake", "--build", build, "--target", "package", seconds=200).returncode == 0  # installs elsewhere
+        own = ["cmake", "-P", plugin / "plugin" / "uninstall.cmake"]
+        done = run(*(["cmake", "--build", build, "--target", "uninstall"] if by == "the build" else own))
+        assert done.returncode == 0, done.stderr
+        assert folder.exists() == (left is not None)
+        assert left is None or {str(path.relative_to(folder)) for path in folder.rglob("*")} == left
+
+
+@needs_cmake
+def test_uninstall_touches_no_checkout_and_says_when_there_is_nothing(build):
+    done = run("cmake", "-P", ROOT / "plugin" / "uninstall.cmake")
+    assert done.returncode != 0 and "no" in done.stderr and "apmgsrn.plugins.xml" in done.stderr
+    done = run("cmake", "--build", build, "--target", "uninstall")
+    assert done.returncode != 0 and "nothing is installed from this build" in done.stderr
+
+
+@needs_cmake
+@needs_pvpython
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_archive_is_a_plugin_wherever_it_is_unpacked(build, tmp_path, kind):
+    done = run("cmake", "--build", build, "--target", "package", seconds=200)
+    assert done.returncode == 0, done.stderr
+    (archive,) = build.glob(f"apmgsrn-paraview-*.{kind}")
+    place = tmp_path / "some where"
+    place.mkdir()
+    assert run("cmake", "-E", "tar", "xf", archive, cwd=place).returncode == 0
+    (unpacked,) = place.iterdir()
+    script = tmp_path / "look.py"
+    script.write_text(
+        "import apmgsrn_core\nfrom paraview.simple import NeuralVolume, TrainNeuralVolume\nNeuralVolume()\n"
+        "print('FILE', apmgsrn_core.__file__)\n"
+    )
+    command = f"source '{unpacked}/bin/apmgsrn-env.sh' && exec pvpython '{script}'"
+    loaded = run("bash", "-c", command, cwd=tmp_path, HOME=str(tmp_path))
+    assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    assert f"FILE {unpacked}/lib/" in loaded.stdout
+
+
 @needs_cmake
 def test_cmake_registers_the_tests_only_where_they_can_run(tmp_path):
     found = ["-DAPMGSRN_PVPYTHON=/usr/bin/true", "-DAPMGSRN_XVFB_RUN=/usr/bin/true"]
