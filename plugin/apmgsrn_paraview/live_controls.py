@@ -12,6 +12,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 import apmgsrn_core as core  # names that need torch are looked up when a training begins
 
 from . import trained_model, vtk_bridge
+from .panel_refresh import refresh_panel
 from .proxy import Proxy, setting
 from .trained_model import Answer
 from .training_run import TrainingRun
@@ -83,6 +84,9 @@ class LiveControls(Proxy):
 
     def GetNeedsUpdate(self) -> bool:
         """Asked by the window again and again, on the first rank: whether there is something to show, or to train."""
+        if self.settings["live"] and self.status != self._told_status:
+            self._told_status = self.status
+            refresh_panel(self)
         if not self._running or self._live is None or not self.settings["live"]:
             return False
         if vtk_bridge.rank_and_size()[1] > 1:
@@ -113,6 +117,7 @@ class LiveControls(Proxy):
             self._in_poll = False
 
     _failed_slice: Exception | None = None
+    _told_status = ""  # what the panel shows
 
     def _follow_requests(self) -> None:
         """The ranks are modified when a request of the client ends, or those that no window polls would not look again."""

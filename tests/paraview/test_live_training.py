@@ -105,6 +105,16 @@ def test_what_a_window_does(source):
     assert model_of(filter_) == model_of(train(source, Iterations=2000))
 
 
+def test_the_panel_is_told_where_it_stands(source):
+    filter_ = live(source)
+    step(filter_, "Start")
+    for _ in range(3):
+        poll(filter_)
+    filter_.GetClientSideObject().GetNeedsUpdate()
+    told = filter_.GetPropertyValue("Status")  # without asking anew
+    assert told.startswith("live: iteration") and told == info(filter_, "Status")
+
+
 def test_a_window_brings_the_values_of_further_bricks(source):
     filter_ = live(source, Bricks=[2, 1, 1])
     step(filter_, "Start")
