@@ -127,11 +127,14 @@ def test_three_views_show_data_reconstruction_and_error(models, kind):
         assert np.allclose(view.CameraPosition, [-9, 4, 33])
 
 
-def test_a_model_is_shown_as_a_volume_and_its_rendering_as_a_surface(models):
+def test_what_is_shown_first_shows_something(models):
     view = simple.CreateView("RenderView", ViewSize=[70, 53])
     for model in (simple.NeuralVolume(FileName=models["f"]), simple.OpenDataFile(models["f"])):
         display = simple.Show(model, view)
         assert (display.GetProperty("Representation").GetData(), display.ColorArrayName[1]) == ("Volume", "f")
+    trained = simple.TrainNeuralVolume(Input=data(), **FAST)
+    kinds = [simple.Show(simple.OutputPort(trained, port), view).GetProperty("Representation").GetData() for port in (0, 2)]
+    assert kinds == ["Slice", "Wireframe"]
     display = simple.Show(simple.RenderNeuralVolume(Input=model), view)
     assert display.GetProperty("Representation").GetData() == "Surface"
 
