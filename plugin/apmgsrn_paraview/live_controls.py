@@ -17,7 +17,7 @@ from .proxy import Proxy, setting
 from .trained_model import Answer
 from .training_run import TrainingRun
 
-LIVE = ("live", "slice_time", "refresh_share")  # settings that no model depends on
+LIVE = ("live", "slice_time", "refresh_share", "output_error")  # settings that no model depends on
 FIRST_SLICE = 0.1  # seconds, at most
 LONGEST_COST = 5.0  # seconds that showing may be thought to take
 

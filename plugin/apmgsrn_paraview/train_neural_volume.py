@@ -10,23 +10,19 @@ from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyDa
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
-from apmgsrn_core import Communicator, ConfigError, DataError, ModelFileError
+from apmgsrn_core import Communicator, ConfigError, ModelFileError
 
 from . import trained_model, vtk_bridge
 from .data_description import DataDescription, describe_data
-from .data_leaves import drop_arrays, pass_on
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
 from .lattice_input import LATTICES
 from .live_controls import LIVE, LiveControls
-from .point_positions import positions_of
-from .point_values import evaluate
+from .reconstruction import Reconstruction
 from .series_result import SeriesResult
 from .trained_model import Answer, Memory, TrainedModel
 from .training_run import TrainingRun
 from .training_settings import TrainingSettings
-from .volume_output import VolumeOutput
-from .vtk_arrays import add_array
 
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()
@@ -46,7 +42,8 @@ class TrainNeuralVolume(LiveControls, TrainingSettings):
         self._failure = None  # (question, our modification time), the error that it ended with
         self._served = None  # the last question that was answered
         self._surveys = Memory()  # state of the input -> what a look at all of it has told
-        self._volume = self._volume_stamp = self._values = self._values_stamp = self._boxes = self._boxes_stamp = None
+        self._volume = self._volume_stamp = self._boxes = self._boxes_stamp = None
+        self._reconstruction = Reconstruction()
         self._frame, self._input_frame = ImageFrame(), ImageFrame()
         self._spoken, self._series = 0.0, (0, 1)
 
@@ -108,47 +105,26 @@ class TrainNeuralVolume(LiveControls, TrainingSettings):
         if not self.settings["output_reconstruction"]:
             self._frame = EMPTY
             self._place_nothing(image)
-        elif answer.of_mesh:
-            extent = vtk_bridge.requested_extent(outputs) if isinstance(image, LATTICES) else None
-            self._fill_mesh(image, volume, InputPuller(self, inputs)(extent), time)
         else:
-            self._frame = answer.frame
-            self._fill_lattice(image, volume, vtk_bridge.requested_extent(outputs), time)
+            self.SetProgressText("reconstructing")
+            self._fill(image, volume, answer, InputPuller(self, inputs), vtk_bridge.requested_extent(outputs), time)
         vtk_bridge.fill_table(table, model.history, with_rows=rank == 0)
         vtk_bridge.fill_boxes(mesh, self._own_boxes(volume, model))
         for output in (image, table, mesh):
             vtk_bridge.tag_model(output, model.path)
         self.status = model.status
 
-    def _fill_lattice(self, image, volume, extent: tuple, time: float | None) -> None:
-        """The reconstruction of an extent; that of the last request is kept for the next port that asks."""
-        stamp = (volume, extent, volume.step_at(time))
-        if self._values_stamp != stamp:
-            self.SetProgressText("reconstructing")
-            kept, frame = type(image)(), self._frame
-            fields = tuple(array.name for array in volume.arrays)
-            output = VolumeOutput(volume, volume.grid, frame, frame.extent[::2], fields, time)
-            output.fill_extent(kept, extent, lambda share: self.UpdateProgress(share) or True)
-            self._values, self._values_stamp = kept, stamp
-        image.ShallowCopy(self._values)
-
-    def _fill_mesh(self, mesh, volume, piece, time: float | None) -> None:
-        """The reconstruction on this rank's part of the input, at its points and the centres of its cells."""
-        self.SetProgressText("reconstructing")
-        if piece is None:
-            raise DataError("input: expected a mesh, found none")
-        for _, leaf in pass_on(piece, mesh):
-            drop_arrays(leaf)
-            for association in ("point", "cell"):
-                names = [array.name for array in volume.arrays if array.association == association]
-                if not names:
-                    continue
-                values = evaluate(
-                    positions_of(leaf, association),
-                    lambda points: {name: volume.sample_points(points, name, time) for name in names}, lambda count: True,
-                )  # fmt: skip
-                for name, array in values.items():
-                    add_array(leaf, association, name, array)
+    def _fill(self, data, volume, answer: Answer, pull: InputPuller, extent: tuple, time: float | None) -> None:
+        """The reconstruction."""
+        with_error = self.settings["output_error"]
+        if answer.of_mesh:
+            piece = pull(extent if isinstance(data, LATTICES) else None)
+            self._reconstruction.fill_mesh(data, volume, piece, time, with_error)
+        else:
+            self._frame = answer.frame
+            self._reconstruction.fill_lattice(
+                data, volume, answer.frame, extent, time, pull if with_error else None, self.UpdateProgress
+            )
 
     def _own_boxes(self, volume, model: TrainedModel) -> list:
         """The feature grids of the bricks that this rank shows."""

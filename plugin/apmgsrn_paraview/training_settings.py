@@ -75,6 +75,7 @@ class TrainingSettings(Proxy):
     SetCheckpointInterval = setting("checkpoint_interval", 60.0)
     SetReportProgress = setting("report_progress", 0.0)
     SetOutputReconstruction = setting("output_reconstruction", True)
+    SetOutputError = setting("output_error", False)
     SetSeveralArrays = setting("several_arrays", False)
     SetValueTransform = setting("value_transform", "auto", ("auto", "identity", "log", "asinh"))
     SetMeshDimensions = setting("mesh_dimensions", (0, 0, 0))

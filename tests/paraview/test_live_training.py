@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 from conftest import info, make_image, output, smooth_values, train, values_of
+from meshes import hexahedra, image
 from paraview import simple
+from test_model_estimate import both
 from test_parallel import HERE, MPIRUN, PLUGIN, run
 from test_render_remote import server
 
@@ -65,6 +67,51 @@ def test_the_model_is_that_of_a_training_at_one_go(source, settings, trainings):
     assert model_of(slices) == model_of(at_once) and len(trainings) == 2
     np.testing.assert_array_equal(values_of(output(slices)), values_of(output(at_once)))
     assert info(slices, "Status").split(" after ")[0] == info(at_once, "Status").split(" after ")[0]
+
+
+def with_holes():
+    values = smooth_values(DIMS)
+    values[4:9, :, 5:11] = np.nan
+    return make_image(values)
+
+
+@pytest.mark.parametrize(
+    "data, settings",
+    [
+        (with_holes, {}), (with_holes, {"Bricks": [2, 1, 1]}),
+        (lambda: both(hexahedra((7, 6, 5))), {"MeshSamples": 3000}),
+        (lambda: both(image(DIMS)), {"SeveralArrays": 1, "PointArrays": ["f", "v"]}),
+        (lambda: both(hexahedra((7, 6, 5))), {"SeveralArrays": 1, "PointArrays": ["f", "v"], "MeshSamples": 3000, "Bricks": [1, 2, 1]}),
+    ],
+    ids=["holes", "holes in bricks", "mesh", "several arrays", "mesh in bricks"],
+)  # fmt: skip
+def test_any_data_is_shown_and_learned_as_at_one_go(data, settings):
+    source = data()
+    slices = live(source, Iterations=80, **settings)
+    names = {array.GetName() for array in arrays_of(output(slices))}
+    finish(slices)
+    assert names == {array.GetName() for array in arrays_of(output(slices))}
+    assert model_of(slices) == model_of(train(source, Iterations=80, **settings))
+
+
+def arrays_of(data):
+    return [data.GetPointData().GetArray(i) for i in range(data.GetPointData().GetNumberOfArrays())]
+
+
+def test_the_error_is_shown_when_it_is_wanted(source):
+    filter_ = live(source, OutputError=1)
+    for _ in range(2):
+        wrong = values_of(output(filter_)).astype(float) - values_of(output(source))
+        np.testing.assert_allclose(values_of(output(filter_), "f_error"), wrong, atol=1e-4)
+        step(filter_)
+    before = iteration(filter_)
+    filter_.OutputError = 0
+    filter_.UpdatePipeline()
+    assert iteration(filter_) == before and output(filter_).GetPointData().GetNumberOfArrays() == 1
+    of_mesh = both(hexahedra((5, 4, 4)))
+    filter_ = train(of_mesh, MeshSamples=1000, OutputError=1, SeveralArrays=1, PointArrays=["f", "v"])
+    wrong = values_of(output(filter_), "v").astype(float) - values_of(output(of_mesh), "v")
+    np.testing.assert_allclose(values_of(output(filter_), "v_error"), wrong, atol=1e-4)
 
 
 def test_an_update_trains_nothing_that_was_not_asked_for(source):
