@@ -13,7 +13,8 @@ root="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 system="${APMGSRN_PARAVIEW6:-/var/cache/apmgsrn/paraview6}"
 release=forky
 packages=(paraview python3-paraview python3-torch python3-safetensors python3-tqdm python3-mpi4py openmpi-bin
-  python3-venv python3-setuptools python3-pytest python3-hypothesis g++ cmake make git xvfb xauth xdotool imagemagick)
+  python3-venv python3-setuptools python3-pytest python3-hypothesis g++ cmake make git
+  xvfb xauth xdotool imagemagick qt6-svg-plugins)
 
 say() { printf 'paraview6: %s\n' "$*"; }
 fail() { printf 'paraview6: %s\n' "$@" >&2; exit 1; }
@@ -41,7 +42,8 @@ inside() {
     system="$1" root="$2"; shift 2
     mkdir -p "$system/project" "$system/kept/venv" "$system/kept/kernels" "$root/.venv" "$root/apmgsrn_core/kernels/lib"
     mount --rbind /dev "$system/dev" && mount -t proc proc "$system/proc" && mount --rbind /sys "$system/sys" &&
-      mount --bind /tmp "$system/tmp" && mount --bind "$root" "$system/project" && mount --bind "$system/kept/venv" "$system/project/.venv" &&
+      mount --bind /tmp "$system/tmp" && mount --bind "$root" "$system/project" &&
+      mount --bind "$system/kept/venv" "$system/project/.venv" &&
       mount --bind "$system/kept/kernels" "$system/project/apmgsrn_core/kernels/lib" || exit 1
     own=(PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive PIP_NO_INDEX=1)
     for name in OMP_NUM_THREADS "${!APMGSRN_@}"; do [ -z "${!name:-}" ] || own+=("$name=${!name}"); done
@@ -58,7 +60,8 @@ set_up() {
   touch "$system.unfinished"
   rm -rf -- "$system"
   if ! command -v debootstrap >/dev/null; then
-    apt-get -q -y install --no-install-recommends debootstrap >>"$log" 2>&1 </dev/null || fail "cannot install debootstrap (see $log)"
+    apt-get -q -y install --no-install-recommends debootstrap >>"$log" 2>&1 </dev/null ||
+      fail "cannot install debootstrap (see $log)"
   fi
   # The script is named: an older debootstrap does not know the release. Signatures are checked with this computer's keys.
   debootstrap --variant=minbase --include=ca-certificates "$release" "$system" "$(mirror)" /usr/share/debootstrap/scripts/sid \
@@ -66,15 +69,23 @@ set_up() {
   # How this computer's apt reaches and checks the mirror holds there too.
   apt-config dump | grep -E '^Acquire::(Check-|https?::)' >"$system/etc/apt/apt.conf.d/90host"
   cp -L /etc/resolv.conf /etc/hosts "$system/etc/"
-  { inside apt-get -q update && inside apt-get -q -y install --no-install-recommends "${packages[@]}"; } >>"$log" 2>&1 </dev/null ||
-    fail "apt-get failed in $system (see $log)"
   touch "$system/.made-by-apmgsrn"
   rm -f "$system.unfinished"
+}
+
+# The packages that are there are kept in the mark.
+install_packages() {
+  [ "$(cat "$system/.made-by-apmgsrn")" != "${packages[*]}" ] || return 0
+  say "installing ParaView and what the tests need ($system.log tells how far it is)"
+  { inside apt-get -q update && inside apt-get -q -y install --no-install-recommends "${packages[@]}"; } \
+    >>"$system.log" 2>&1 </dev/null || fail "apt-get failed in $system (see $system.log)"
+  printf '%s' "${packages[*]}" >"$system/.made-by-apmgsrn"
 }
 
 can_set_up
 exec 9<"$root/tests" && flock -n 9 || { say "another run is there; waiting for it"; flock 9; }
 [ -e "$system/.made-by-apmgsrn" ] || set_up
+install_packages
 
 # ---- the tests ----------------------------------------------------------------------------------
 tier=()
