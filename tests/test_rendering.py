@@ -209,6 +209,20 @@ def test_two_halves_composited_are_the_whole(cut):
     assert min(h.rgba[..., 3].max() for h in halves) > 0.1
 
 
+def test_maxima_of_parts_are_those_of_the_whole():
+    volume = trained_wave()
+    camera, renderer = camera_of(volume, (17, 15)), VolumeRenderer(volume)
+    middle = volume.grid.bounds[0] + 1.9123
+    planes = [((middle, 0, 0, sign, 0, 0),) for sign in (-1, 1)]
+    options = {"mode": "maximum", "step": 0.09}
+    parts = [renderer.render(camera, FUNCTION, RenderOptions(clip_planes=part, **options)) for part in planes]
+    whole = renderer.render(camera, FUNCTION, RenderOptions(**options))
+    found = composite([*parts, None], [*planes, None], camera)
+    assert np.allclose(found.largest, whole.largest, atol=1e-5) and np.allclose(found.rgba, whole.rgba, atol=1e-3)
+    assert np.isclose(found.depth, whole.depth, equal_nan=True, atol=1e-3).mean() > 0.99 and found.samples == sum(p.samples for p in parts)
+    assert (found.rgba != parts[0].rgba).any() and (found.rgba != parts[1].rgba).any()
+
+
 @pytest.mark.parametrize("size", [(33, 31), (8, 8), (7, 9), (1, 1)])
 def test_passes_converge_to_the_picture(size):
     volume = trained_wave()

@@ -72,7 +72,7 @@ def composite(
 
     Returns:
         The picture of the whole. A ray's depth is the mean of those of the parts by their share of the colour, that of the
-        first part for surfaces.
+        first part for surfaces. Of pictures of maxima each pixel is that of the part with the largest value.
 
     Raises:
         DataError: A picture has another size than the camera.
@@ -85,15 +85,30 @@ def composite(
     for picture, _ in found:
         if picture.rgba.shape != (height, width, 4):
             raise DataError(f"picture: expected {width} x {height} pixels, found {picture.rgba.shape[1::-1]}")
+    share = min((picture.share for picture, _ in found), default=1.0)
+    samples = sum(picture.samples for picture, _ in found)
+    if found and all(picture.largest is not None for picture, _ in found):
+        return _largest([picture for picture, _ in found], samples, share)
     rgba = np.zeros((height * width, 4), dtype=np.float32)
     depth = np.full(height * width, np.nan, dtype=np.float32)
     for first in range(0, height * width, ROWS):
         pixels = np.arange(first, min(first + ROWS, height * width))
         if found:
             rgba[pixels], depth[pixels] = _over(found, camera, pixels, of_surfaces)
-    share = min((picture.share for picture, _ in found), default=1.0)
-    samples = sum(picture.samples for picture, _ in found)
     return Picture(rgba.reshape(height, width, 4), depth.reshape(height, width), samples, share)
+
+
+def _largest(pictures: list[Picture], samples: int, share: float) -> Picture:
+    """Of each pixel the picture with the largest value."""
+    values = np.stack([picture.largest for picture in pictures])
+    which = values.argmax(axis=0)[None]
+
+    def chosen(planes: list[np.ndarray]) -> np.ndarray:
+        stacked = np.stack(planes)
+        return np.take_along_axis(stacked, which.reshape(which.shape + (1,) * (stacked.ndim - which.ndim)), axis=0)[0]
+
+    rgba, depth = chosen([picture.rgba for picture in pictures]), chosen([picture.depth for picture in pictures])
+    return Picture(rgba, depth, samples, share, values.max(axis=0))
 
 
 def _over(found: list, camera: Camera, pixels: np.ndarray, of_surfaces: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ class ImageHierarchy:
         self._seconds, self._most = seconds, max(most_rays, 1)
         self._colours = np.zeros((height, width, 4), np.float32)
         self._depth = np.full((height, width), np.nan, np.float32)
+        self._largest: np.ndarray | None = None
         self._samples, self._done, self._stride = 0, 0, COARSEST
         self._first_level = len(self._level(COARSEST))
         self._rate, self._part_began, self._shown = 0.0, time.perf_counter(), time.perf_counter()
@@ -56,14 +57,18 @@ class ImageHierarchy:
             self._shown = self._part_began = time.perf_counter()
             self._looked_at = False
 
-    def put(self, pixels: np.ndarray, colours: np.ndarray, depth: np.ndarray, samples: int) -> None:
-        """Take in a part: premultiplied colours (n, 4), depths (n,); `samples` so far."""
+    def put(self, pixels: np.ndarray, colours: np.ndarray, depth: np.ndarray, largest: np.ndarray | None, samples: int) -> None:
+        """Take in a part: premultiplied colours (n, 4), depths (n,), of maxima their values (n,); `samples` so far."""
+        if largest is not None and self._largest is None:
+            self._largest = np.full(self._depth.shape, -np.inf, np.float32)
         row, column = np.divmod(pixels, self._size[0])
         for y in range(self._stride):
             for x in range(self._stride):
                 there = (row + y < self._size[1]) & (column + x < self._size[0])
                 at = row[there] + y, column[there] + x
                 self._colours[at], self._depth[at] = colours[there], depth[there]
+                if largest is not None:
+                    self._largest[at] = largest[there]
         self._samples, self._done = samples, self._done + len(pixels)
         now = time.perf_counter()
         self._rate, self._part_began = len(pixels) / max(now - self._part_began, 1e-6), now
@@ -80,7 +85,8 @@ class ImageHierarchy:
         self._looked_at = True
         alpha = self._colours[..., 3:]
         rgba = np.concatenate([self._colours[..., :3] / np.maximum(alpha, 1e-12), alpha], axis=2)
-        picture = Picture(rgba.clip(0, 1), self._depth.copy(), self._samples, self._done / self._depth.size)
+        largest = None if self._largest is None else self._largest.copy()
+        picture = Picture(rgba.clip(0, 1), self._depth.copy(), self._samples, self._done / self._depth.size, largest)
         return picture if background is None else picture.over(background)
 
     def _level(self, stride: int) -> np.ndarray:

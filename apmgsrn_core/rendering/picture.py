@@ -24,12 +24,15 @@ class Picture:
             seen, by its share of the colour, or where it hit the first surface, or had its maximum; NaN where nothing was seen.
         samples: Evaluations of the networks so far.
         share: Of the pixels that have been rendered; 1: all, the others are filled with their neighbours.
+        largest: [h, w] float32, of a picture of maxima: the scaled values, by which those of parts are put together; -inf where
+            there are none. None for others.
     """
 
     rgba: np.ndarray
     depth: np.ndarray
     samples: int
     share: float = 1.0
+    largest: np.ndarray | None = None
 
     def over(self, background) -> "Picture":
         """The same before a background (red, green, blue), opaque."""

@@ -26,6 +26,7 @@ class Accumulation:
     between = False
     native: str | None = None
     limit, light = 1.0, None
+    largest: torch.Tensor | None = None  # (n,) scaled values, of maxima
 
     def __init__(self, count: int, device):
         self.colour = torch.zeros(count, 3, device=device)
@@ -207,6 +208,7 @@ class Maximum(Accumulation):
         return torch.ones_like(more)
 
     def finish(self) -> None:
+        self.largest = self.sums
         self._paint(self.sums, self.sums > -torch.inf)
 
     def _paint(self, values: torch.Tensor, there: torch.Tensor) -> None:

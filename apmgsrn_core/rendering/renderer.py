@@ -171,8 +171,8 @@ class _Scene:
         self.samples = 0
 
     @torch.no_grad()
-    def march(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Premultiplied colours and opacities (n, 4), and depths (n,), of pixels."""
+    def march(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Premultiplied colours and opacities (n, 4), depths (n,), and of maxima their values (n,), of pixels."""
         origins, directions = self._camera.rays(pixels)
         near, far = self._interval(origins, directions)
         rays = RayBatch.between(self._field, origins, directions, near, far, self._step)
@@ -183,7 +183,8 @@ class _Scene:
         self.samples += mode.evaluated
         colours = torch.cat([mode.colour, mode.opacity[:, None]], dim=1).cpu().numpy()
         distance = mode.depth.cpu().numpy() * self._step
-        return colours, (distance * (directions @ self._camera.axes[2])).astype(np.float32)
+        largest = None if mode.largest is None else mode.largest.cpu().numpy()
+        return colours, (distance * (directions @ self._camera.axes[2])).astype(np.float32), largest
 
     def _interval(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distances between which rays are inside of the volume, and not clipped, and in front of the eye."""

@@ -12,7 +12,7 @@ import apmgsrn_core as core
 from apmgsrn_core import Communicator
 
 LOOK = 0.5  # seconds between two looks at whether the user has stopped the work
-IN_PARTS = ("composite", "isosurface")  # modes in which the picture follows from those of the parts
+IN_PARTS = ("composite", "isosurface", "maximum")  # modes in which the picture follows from those of the parts
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,12 @@ class PictureMarch:
         if team.size == 1:
             return mine
         sent = [] if mine is None else [mine.rgba, mine.depth, np.array([mine.samples, mine.share])]
+        if mine is not None and mine.largest is not None:
+            sent.append(mine.largest)
         incoming = team.exchange([sent] + [[] for _ in range(team.size - 1)])
         if team.rank:
             return None
-        pictures = [core.Picture(p[0], p[1], int(p[2][0]), float(p[2][1])) if p else None for p in incoming]
+        pictures = [core.Picture(p[0], p[1], int(p[2][0]), float(p[2][1]), *p[3:]) if p else None for p in incoming]
         scene = self._scene
         return core.composite(pictures, self._parts, scene.camera, scene.options.mode == "isosurface")
 
