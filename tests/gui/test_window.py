@@ -41,19 +41,24 @@ pytestmark = [
 ]
 
 
-def play(script: Path, folder: Path, **places: str) -> subprocess.CompletedProcess:
-    """Start ParaView with the plugin, let it play the events of the script, and end it.
-
-    Returns:
-        The ended process; its exit status is 0 when every event found its widget and every check held.
-    """
+def filled_in(script: Path, folder: Path, **places: str) -> Path:
+    """The events of a script in a file of the folder, with @NAME@ replaced by the places."""
     text = script.read_text()
-    for name, value in {"PANEL": PANEL, **places}.items():
+    for name, value in {**places, "PANEL": PANEL}.items():
         text = text.replace(f"@{name}@", value)
     text = re.sub(r"(?=<pqevent object=\"pqClientMainWindow/menubar/(menu\w+)/)", OPEN_MENU, text)
     events = folder / script.name
     events.write_text(text)
+    return events
 
+
+def play(script: Path, folder: Path, loaded: bool = True, **places: str) -> subprocess.CompletedProcess:
+    """Start ParaView, with the plugin when it is to be `loaded`, let it play the events of the script, and end it.
+
+    Returns:
+        The ended process; its exit status is 0 when every event found its widget and every check held.
+    """
+    events = filled_in(script, folder, **places)
     command = ["paraview", "--dr", f"--test-script={events}", "--exit"]
     pictures = os.environ.get("APMGSRN_SCREENSHOTS")
     if pictures:
@@ -61,7 +66,7 @@ def play(script: Path, folder: Path, **places: str) -> subprocess.CompletedProce
         command = ["bash", "-c", WITH_PICTURES, "bash", str(Path(pictures).resolve() / script.stem), *command]
     # timeout ends the whole group of processes: a window that waits for a click would wait for ever
     command = ["timeout", "--kill-after=10", "200", "xvfb-run", "-a", "-s", "-screen 0 1600x1000x24 -noreset", *command]
-    sourced = f'source "{ROOT}/plugin/env.sh" && exec "$@"'
+    sourced = f'source "{ROOT}/plugin/env.sh" && {"" if loaded else "unset PV_PLUGIN_CONFIG_FILE && "}exec "$@"'
     settings = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
     return subprocess.run(
         ["bash", "-c", sourced, "bash", *command],
@@ -91,6 +96,15 @@ def test_train_and_open_by_the_menus(tmp_path):
     header = read_header(model)
     assert header.grid.dims == (128, 128, 128)
     assert [array.name for array in header.arrays] == ["vorticity_magnitude"]
+
+
+@pytest.mark.parametrize("door", ["xml/apmgsrn.xml", "plugin/apmgsrn_plugin.py"])
+def test_manage_plugins_loads_either_door(tmp_path, door):
+    if door.endswith(".py") and "version 5.11" in subprocess.run(["pvpython", "--version"], capture_output=True, text=True).stdout:
+        pytest.skip("ParaView 5.11 with Python 3.11 loads no .py plugin")
+    result = play(HERE / "manage_plugins.xml", tmp_path, loaded=False, PLUGIN=str(ROOT / door))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert told(result) == []
 
 
 def test_a_missing_file_is_told_and_a_wrong_check_fails(tmp_path):
