@@ -100,7 +100,8 @@ def test_train_and_open_by_the_menus(tmp_path):
 
 @pytest.mark.parametrize("door", ["xml/apmgsrn.xml", "plugin/apmgsrn_plugin.py"])
 def test_manage_plugins_loads_either_door(tmp_path, door):
-    if door.endswith(".py") and "version 5.11" in subprocess.run(["pvpython", "--version"], capture_output=True, text=True).stdout:
+    version = subprocess.run(["pvpython", "--version"], capture_output=True, text=True).stdout
+    if door.endswith(".py") and "version 5.11" in version:
         pytest.skip("ParaView 5.11 with Python 3.11 loads no .py plugin")
     result = play(HERE / "manage_plugins.xml", tmp_path, loaded=False, PLUGIN=str(ROOT / door))
     assert result.returncode == 0, result.stdout + result.stderr

@@ -124,11 +124,11 @@ def test_one_array_of_a_mesh_by_default(tmp_path):
 def test_by_default_the_active_scalars_are_learned(kind):
     """Of any data the same, as an array is chosen that is not first."""
     data = simple.Wavelet(WholeExtent=[0, 6, 0, 7, 0, 8]) if kind == "lattice" else simple.Sphere()
-    raised = simple.Elevation(Input=data, LowPoint=[0, 0, 0], HighPoint=[0, 0, 1])
+    raised = simple.Calculator(Input=data, ResultArrayName="height", Function="coordsZ")
     source = simple.GroupDatasets(Input=[raised, raised]) if kind == "blocks" else raised
     done = output(train(source, MeshSamples=2000))  # nothing is known of the input before
-    assert [n for leaf in leaves_of(done) for n in names_of(leaf, "point")] == ["Elevation"] * len(leaves_of(done))
-    assert names_of(output(raised), "point")[0] != "Elevation"
+    assert [n for leaf in leaves_of(done) for n in names_of(leaf, "point")] == ["height"] * len(leaves_of(done))
+    assert names_of(output(raised), "point")[0] != "height"
 
 
 def test_a_choice_of_arrays_is_what_was_chosen(tmp_path):
