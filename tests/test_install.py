@@ -103,6 +103,8 @@ def test_a_failed_installation_is_not_trusted(tmp_path):
 
     nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
     result = run("bash", root / "plugin/install.sh", **nowhere)
+    if "torch is there" in result.stdout and result.returncode == 0:
+        pytest.skip("the Python of this ParaView has all that is to be installed")
     assert result.returncode != 0
     assert "pip could not install" in result.stderr
     left = {path.name for path in (root / ".venv").iterdir()}
