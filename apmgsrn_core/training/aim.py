@@ -45,12 +45,12 @@ class Aim:
         """The training for this aim.
 
         Raises:
-            ConfigError: The file of rounded numbers is to have a size, which is known only when they are trained, or the time is
-                not said.
+            ConfigError: A file of rounded numbers is to have a size, which is known only when they are trained, or the time
+                is not said.
         """
         if self.aim == "size" and train.rounding > 0:
             raise ConfigError(
-                f"Rounding: expected 0 or -1 with the Aim Size, found {train.rounding:g}; rounded numbers take as many bytes as they need"
+                f"Rounding: expected 0 or -1 with the Aim Size, found {train.rounding:g}; rounded numbers take what they need"
             )
         if self.aim == "quality":
             return replace(train, stop_psnr=self.target_psnr, quality="best")
@@ -83,7 +83,8 @@ def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks:
     smallest = model.with_parameters(1)
     least = estimated_bytes(smallest, components, bricks)
     if file_bytes < 0.9 * least:
-        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {bricks} brick{'s' * (bricks > 1)}, found {file_bytes}")
+        of = f"{bricks} brick{'s' * (bricks > 1)}"
+        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {of}, found {file_bytes}")
     low, high = 1, max(file_bytes, smallest.parameter_count(components))
     while high - low > 1:
         middle = (low + high) // 2

@@ -121,7 +121,9 @@ class LiveTraining:
         return self._passes.send(self._fetch(self._wanted)) if may_fetch else self._wanted
 
 
-def in_slices(worker, tasks: list, devices: list, budget: float, progress, communicator: Communicator, finished: list) -> Generator:
+def in_slices(
+    worker, tasks: list, devices: list, budget: float, progress, communicator: Communicator, finished: list
+) -> Generator[TrainingSlice, float, list]:
     """Train bricks at once, one on each device, and yield a TrainingSlice whenever the seconds that were sent are over.
 
     Returns:

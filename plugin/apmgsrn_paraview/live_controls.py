@@ -15,7 +15,6 @@ from . import trained_model, vtk_bridge
 from .panel_refresh import refresh_panel
 from .proxy import Proxy, setting
 from .trained_model import Answer
-from .training_run import TrainingRun
 
 LIVE = ("live", "slice_time", "refresh_share", "output_error")  # settings that no model depends on
 FIRST_SLICE = 0.1  # seconds, at most
@@ -25,9 +24,9 @@ LONGEST_COST = 5.0  # seconds that showing may be thought to take
 class LiveControls(Proxy):
     """Start, Pause, Reset and Step of a `TrainNeuralVolume` whose `Live` is on.
 
-    An update trains nothing unless it was asked to by Start, Step or a window's poll. A window polls the first rank alone: so while
-    a training runs all ranks look again, together, at the first update after each request of the client, whether it has been
-    polled. Of a single process the poll itself trains, and lets the window update only what is new.
+    An update trains nothing unless it was asked to by Start, Step or a window's poll. A window polls the first rank alone: so
+    while a training runs all ranks look again, together, at the first update after each request of the client, whether it has
+    been polled. Of a single process the poll itself trains, and lets the window update only what is new.
     """
 
     SetLive = setting("live", False)
@@ -167,7 +166,7 @@ class LiveControls(Proxy):
         return asked
 
     def _is_of(self, question: tuple) -> bool:
-        """Whether the training that is on is that of a question; who asks for no time, or for one of data without times, means any."""
+        """Whether the training that is on is that of a question; no time, or a time of data without times, means any."""
         timeless = not self.GetInputInformation().Has(Pipeline.TIME_STEPS()) or None in (question[-1], self._live_question[-1])
         return question[:-1] == self._live_question[:-1] and (timeless or question[-1] == self._live_question[-1])
 

@@ -295,6 +295,7 @@ class TrainNeuralVolume(LiveControls, TrainingSettings):
             return result.describe(self.model_path())
         self.note_speed(trained_model.steps_of(result.history), result.seconds, vtk_bridge.rank_and_size()[1])
         model = trained_model.describe(result, job, self.model_path())
-        if self.settings["aim"] == "quality" and "psnr reached" not in result.stop_reason and result.psnr < self.settings["target_psnr"]:
-            model.status += f"; TargetPSNR {self.settings['target_psnr']:g} dB is not reached: take a larger Preset"
+        wanted = self.settings["target_psnr"] if self.settings["aim"] == "quality" else 0.0
+        if "psnr reached" not in result.stop_reason and result.psnr < wanted:
+            model.status += f"; TargetPSNR {wanted:g} dB is not reached: take a larger Preset"
         return model

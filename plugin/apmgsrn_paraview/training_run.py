@@ -69,9 +69,10 @@ class TrainingRun:
         return core.drive_passes(*self._passes(*arguments, **settings))
 
     def _passes(
-        self, data, on_survey=None, base: core.ModelFile | None = None, series: bool = False, share: float = 1.0, live: bool = False
-    ) -> tuple:
-        """The passes of one time step, after those of a base, within a share of the time budget, and what fetches their values."""
+        self, data, on_survey=None, base: core.ModelFile | None = None, series: bool = False, share: float = 1.0,
+        live: bool = False,
+    ) -> tuple:  # fmt: skip
+        """The passes of one time step, after those of a base, within a share of the time budget, and what brings their values."""
         filter_, communicator = self.filter, self.communicator
         devices = communicator.together(lambda: core.devices_of_rank(filter_.settings["device"], communicator.neighbours))
         source = self._source(data, base)

@@ -41,7 +41,8 @@ def test_the_file_has_the_size(source, tmp_path, wish, wanted, more):
 
 def test_a_mesh_has_the_size(tmp_path):
     path = str(tmp_path / "m.apmgsrn")
-    filter_ = train(both(hexahedra((9, 8, 7))), **{**FAST, "Aim": "Size", "TargetBytes": 20_000, "MeshSamples": 2000, "ModelFile": path})
+    settings = {**FAST, "Aim": "Size", "TargetBytes": 20_000, "MeshSamples": 2000, "ModelFile": path}
+    filter_ = train(both(hexahedra((9, 8, 7))), **settings)
     assert info(filter_, "LastError") == "" and os.path.getsize(path) == pytest.approx(20_000, rel=0.12)
 
 

@@ -81,7 +81,10 @@ def with_holes():
         (with_holes, {}), (with_holes, {"Bricks": [2, 1, 1]}),
         (lambda: both(hexahedra((7, 6, 5))), {"MeshSamples": 3000}),
         (lambda: both(image(DIMS)), {"SeveralArrays": 1, "PointArrays": ["f", "v"]}),
-        (lambda: both(hexahedra((7, 6, 5))), {"SeveralArrays": 1, "PointArrays": ["f", "v"], "MeshSamples": 3000, "Bricks": [1, 2, 1]}),
+        (
+            lambda: both(hexahedra((7, 6, 5))),
+            {"SeveralArrays": 1, "PointArrays": ["f", "v"], "MeshSamples": 3000, "Bricks": [1, 2, 1]},
+        ),
     ],
     ids=["holes", "holes in bricks", "mesh", "several arrays", "mesh in bricks"],
 )  # fmt: skip
