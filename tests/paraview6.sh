@@ -46,6 +46,7 @@ inside() {
       mount --bind "$system/kept/venv" "$system/project/.venv" &&
       mount --bind "$system/kept/kernels" "$system/project/apmgsrn_core/kernels/lib" || exit 1
     own=(PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive PIP_NO_INDEX=1)
+    own+=(PYTHONUNBUFFERED=1) # what a run that is ended has told
     for name in OMP_NUM_THREADS "${!APMGSRN_@}"; do [ -z "${!name:-}" ] || own+=("$name=${!name}"); done
     exec env -i "${own[@]}" chroot "$system" "$@"
   ' bash "$system" "$root" "$@"
