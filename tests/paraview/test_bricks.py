@@ -265,7 +265,8 @@ def test_the_panel_says_how_many_bricks_and_numbers(tmp_path):
     filter_.Parameters = 20_000
     filter_.UpdatePipelineInformation()
     assert info(filter_, "NumberOfParameters") == 20_000
-    assert info(filter_, "EstimatedRatio") == pytest.approx(ratio * 4 * small / 20_000, rel=0.1)
+    by_numbers = ratio * 4 * small / 20_000  # a small file is more than its numbers
+    assert 0.8 * by_numbers < info(filter_, "EstimatedRatio") < by_numbers
     path = str(tmp_path / "m.apmgsrn")
     train(source, Bricks=[2, 1, 1], ModelFile=path)
     volume = simple.NeuralVolume(FileName=path)
