@@ -186,6 +186,7 @@ def values_and_their_cells(volume, cells, count, field=None):
     return open_field(volume, field).values(points).numpy(), cells.low.ravel()[number], cells.high.ravel()[number]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("association, stretched", [("point", False), ("cell", False), ("point", True)])
 @pytest.mark.parametrize("bricks, ghosts", [((2, 1, 1), 0), ((2, 2, 2), 1)])
 def test_bricks_keep_their_own_and_make_those_of_the_volume(association, stretched, bricks, ghosts):

@@ -75,6 +75,7 @@ def test_longer_steps_where_the_grids_are_coarse():
     assert native.samples < 0.8 * every.samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"shading": True}, {"mode": "maximum"}, {"mode": "average"}])
 @pytest.mark.parametrize("kind", ["cell", "stretched", "bricks", "vector", "gaps"])
 def test_of_any_field(kind, settings):

@@ -65,6 +65,7 @@ def test_a_volume_takes_the_place_of_data(tmp_path):
     assert not [p for p in simple.GetSources().values() if p.GetXMLName() == "TrainNeuralVolume"]
 
 
+@pytest.mark.slow
 def test_a_name_that_is_free_is_found_beside_the_file(tmp_path, monkeypatch):
     written = tmp_path / "field.vti"
     simple.SaveData(str(written), proxy=data(), DataMode="Binary")
@@ -103,6 +104,7 @@ def test_nothing_to_compress_or_to_compare_is_named(models):
     assert not [p for p in simple.GetSources().values() if p.GetXMLName() == "CompareNeuralVolume"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["path", "source", "trained"])
 def test_three_views_show_data_reconstruction_and_error(models, kind):
     source = data()
@@ -139,6 +141,7 @@ def test_what_is_shown_first_shows_something(models):
     assert display.GetProperty("Representation").GetData() == "Surface"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Compress this", "Original vs neural", "Show neural rendering", "Follow the view"])
 def test_macros_act_on_the_active_source(models, name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
