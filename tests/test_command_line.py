@@ -117,6 +117,7 @@ def test_training_takes_every_kind_of_file_to_the_same_model(tmp_path):
     assert len(models) == 1
 
 
+@pytest.mark.slow
 def test_options_reach_both_configurations(tmp_path):
     np.save(tmp_path / "f.npy", wave((9, 8, 7))[0])
     words = ["--number-of-grids", 4, "--grid-resolution", 3, 4, 5, "--features-per-grid", 2, "--hidden-width", 16, "--bias"]
@@ -230,6 +231,7 @@ def test_export_writes_the_lattice_in_all_kinds(model, tmp_path, inside, choice)
     np.testing.assert_allclose([*found.origin, *found.spacing], [*wanted.origin, *wanted.spacing])
 
 
+@pytest.mark.slow
 def test_export_of_a_region_has_its_values(model, tmp_path, inside):
     path, _, grid = model
     box = (5.6, 8.1, -1.6, -1.6, 0, 100)  # x indices 2 to 6, y the nearest, all of z

@@ -112,6 +112,7 @@ def test_a_failed_installation_is_not_trusted(tmp_path):
     assert not {name for name in left if name.startswith(".installed")} and "left over" not in left
 
 
+@pytest.mark.slow
 @needs_pvpython
 def test_a_foreign_venv_is_left_alone(tmp_path):
     (tmp_path / "plugin").mkdir()

@@ -47,6 +47,7 @@ def test_slices_give_the_model_of_one_go(counts, dims):
         np.testing.assert_array_equal(live.result.history[name], at_once.history[name])
 
 
+@pytest.mark.slow
 def test_two_ranks_in_slices_give_the_model_of_one_process():
     values, grid = wave((17, 9, 16))
     at_once = core.drive_passes(passes(values, grid, (3, 1, 1), live=False), cut(values))
@@ -83,6 +84,7 @@ def test_what_is_shown_becomes_the_data_and_does_not_change_the_training():
     assert live.result.to_bytes() == at_once.to_bytes()
 
 
+@pytest.mark.slow
 def test_the_time_in_between_does_not_count(monkeypatch):
     from time import perf_counter, sleep
 

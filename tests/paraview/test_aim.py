@@ -24,6 +24,7 @@ def filter_of(source, **settings):
     return filter_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"Bricks": [2, 2, 1]}, {"Preset": "Custom", "GridResolution": [5, 5, 5]}])
 @pytest.mark.parametrize("wish, wanted", [({"TargetRatio": 5}, DATA / 5), ({"TargetBytes": 30_000}, 30_000)])
 def test_the_file_has_the_size(source, tmp_path, wish, wanted, more):
@@ -81,6 +82,7 @@ def test_what_contradicts_itself_is_told_before_and_after_apply(source, vtk_erro
     vtk_errors.clear()
 
 
+@pytest.mark.slow
 def test_the_time_is_estimated_and_then_known_better():
     filter_ = filter_of(make_image(smooth_values((40, 40, 40))), Device="cpu", Iterations=600)
     first = info(filter_, "EstimatedTime")

@@ -136,6 +136,7 @@ def test_a_damaged_description_is_told(tmp_path, vtk_errors):
     assert output(source).GetPointData().GetNumberOfArrays() == 0
 
 
+@pytest.mark.slow
 def test_the_adaptive_output_takes_a_foreign_network(baselines):
     source = simple.NeuralVolume(FileName=str(baselines["siren"]), OutputKind="Adaptive", CellBudget=300, Device="cpu")
     source.UpdatePipeline()

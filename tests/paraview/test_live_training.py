@@ -58,6 +58,7 @@ def source():
     return make_image(smooth_values(DIMS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"Bricks": [2, 1, 2]}], ids=["whole", "bricks"])
 def test_the_model_is_that_of_a_training_at_one_go(source, settings, trainings):
     slices = live(source, **settings)
@@ -75,6 +76,7 @@ def with_holes():
     return make_image(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data, settings",
     [
@@ -142,6 +144,7 @@ def test_the_outputs_follow(source):
     assert rows == sorted(rows) and rows[-1] > rows[0]
 
 
+@pytest.mark.slow
 def test_what_a_window_does(source):
     """It polls, and updates when it is told to."""
     filter_ = live(source, Iterations=2000, SliceTime=0.02)
@@ -228,6 +231,7 @@ def test_reset_begins_anew(source, tmp_path):
     assert iteration(filter_) < 200
 
 
+@pytest.mark.slow
 def test_limits_hold(source):
     filter_ = live(source, Iterations=10**6, TimeBudget=0.3)
     finish(filter_)

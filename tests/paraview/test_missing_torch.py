@@ -31,6 +31,7 @@ def without_torch(folder: Path) -> dict:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
+@pytest.mark.slow
 def test_one_message_says_what_to_type(tmp_path):
     model = train_models(tmp_path)["f"]
     script = tmp_path / "script.py"

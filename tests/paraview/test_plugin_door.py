@@ -43,6 +43,7 @@ print("FOUND", [known.HasDefinition(*name) for name in (("sources", "NeuralVolum
 OLD = simple.GetParaViewVersion() < (5, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, folder",
     [

@@ -92,6 +92,7 @@ def test_going_through_time_does_not_train_again(tmp_path, monkeypatch):
     assert len(seen) == 5 and "trained 1 of 5" in info(longer, "Status")
 
 
+@pytest.mark.slow
 def test_steps_are_appended_as_they_come(tmp_path):
     source, path = moving(), str(tmp_path / "m.apmgsrn")
     filter_ = simple.TrainNeuralVolume(Input=source, **{**TINY, "TimeSteps": "Append", "ModelFile": path})
@@ -104,6 +105,7 @@ def test_steps_are_appended_as_they_come(tmp_path):
     assert tuple(fresh.TimestepValues) == TIMES
 
 
+@pytest.mark.slow
 def test_going_back_with_other_settings_loses_no_step(tmp_path, vtk_errors):
     path = str(tmp_path / "m.apmgsrn")
     filter_ = simple.TrainNeuralVolume(Input=moving(), **{**TINY, "TimeSteps": "Append", "ModelFile": path})
