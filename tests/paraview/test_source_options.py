@@ -156,8 +156,8 @@ DERIVATIVES = ("Gradient", "Divergence", "Vorticity", "Q Criterion")  # as of Pa
 
 
 def by_differences(path, name):
-    """ParaView's derivatives of a lattice eight times as fine, at the points of the lattice."""
-    fine = output(sampled(path, Scale=8))
+    """ParaView's derivatives of a lattice sixteen times as fine, at the points of the lattice."""
+    fine = output(sampled(path, Scale=16))
     gradient = vtkGradientFilter()
     gradient.SetInputData(fine)
     gradient.SetInputScalars(0, name)
@@ -167,7 +167,7 @@ def by_differences(path, name):
         getattr(gradient, "Compute" + more.replace(" ", "") + "On")()
     gradient.Update()
     found, dims = gradient.GetOutput(), fine.GetDimensions()[::-1]
-    return {name: values_of(found, name).reshape(*dims, -1)[::8, ::8, ::8].reshape(504, -1).squeeze() for name in DERIVATIVES}
+    return {name: values_of(found, name).reshape(*dims, -1)[::16, ::16, ::16].reshape(504, -1).squeeze() for name in DERIVATIVES}
 
 
 def test_derivatives_are_paraviews_of_a_fine_lattice(models):
@@ -177,7 +177,7 @@ def test_derivatives_are_paraviews_of_a_fine_lattice(models):
         exact = values_of(image, name)
         assert exact.shape == expected.shape
         error = np.abs(exact - expected) / np.abs(expected).max()
-        assert np.median(error) < 0.02 and np.quantile(error, 0.9) < 0.12, name
+        assert np.median(error) < 0.02 and np.quantile(error, 0.9) < 0.1, name
 
 
 def test_the_gradient_of_each_array_has_its_name(models):
