@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import weakref
 from contextlib import contextmanager
 
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
@@ -40,7 +39,7 @@ class LiveControls(Proxy):
         self._running = self._asked = self._polled = self._new = self._afresh = self._in_poll = False
         self._looked = 0  # our modification time when it was last looked whether the window has polled
         self._trained, self._cost, self._shown_at = 0.0, 0.0, None  # seconds since something was shown, and that showing takes
-        self._follow_requests()
+        vtk_bridge.after_requests(self._look_again)
 
     # -- the buttons; they run on all ranks --------------------------------------------------
 
@@ -118,21 +117,10 @@ class LiveControls(Proxy):
     _failed_slice: Exception | None = None
     _told_status = ""  # what the panel shows
 
-    def _follow_requests(self) -> None:
+    def _look_again(self) -> None:
         """The ranks are modified when a request of the client ends, or those that no window polls would not look again."""
-        if vtk_bridge.rank_and_size()[1] < 2:
-            return
-        from paraview.modules.vtkRemotingCore import vtkProcessModule
-
-        module, proxy = vtkProcessModule.GetProcessModule(), weakref.ref(self)
-        session = module.GetActiveSession() or module.GetSession()
-
-        def end(_, __):
-            me = proxy()
-            if me is not None and me._running and me._live is not None:
-                me.Modified()
-
-        session.GetProgressHandler().AddObserver("EndEvent", end)
+        if self._running and self._live is not None:
+            self.Modified()
 
     # -- slices ---------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkPolyData
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
@@ -63,7 +62,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         self.model, self._volume, self._polled = ModelInput(), None, False
         self._march = PictureMarch(Communicator(vtk_bridge.pipeline_communicator()))
         self._mesh = vtkPolyData()
-        self._follow_requests()
+        vtk_bridge.after_requests(self._look_again)
 
     # -- what the panel and scripts ask ----------------------------------------------------
 
@@ -96,20 +95,10 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         if not self._march.finished:
             self.Modified()
 
-    def _follow_requests(self) -> None:
+    def _look_again(self) -> None:
         """The window asks the first rank alone; the others are modified when a request of the client ends."""
-        if vtk_bridge.rank_and_size()[1] < 2:
-            return
-        from paraview.modules.vtkRemotingCore import vtkProcessModule
-
-        module, proxy = vtkProcessModule.GetProcessModule(), weakref.ref(self)
-        session = module.GetActiveSession() or module.GetSession()
-
-        def end(_, __):
-            if proxy() is not None and not proxy()._march.finished:
-                proxy().Modified()
-
-        session.GetProgressHandler().AddObserver("EndEvent", end)
+        if not self._march.finished:
+            self.Modified()
 
     # -- the pipeline ----------------------------------------------------------------------
 

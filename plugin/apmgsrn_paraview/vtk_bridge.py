@@ -5,6 +5,8 @@ Where a lattice lies is in `image_frame.py`, arrays as numpy has them in `vtk_ar
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk
 from vtkmodules.vtkCommonCore import VTK_DOUBLE, VTK_ID_TYPE, vtkPoints, vtkStringArray
@@ -35,6 +37,25 @@ def provide_output(outputs, port: int, like) -> None:
     found = vtkDataObject.GetData(outputs, port)
     if found is None or found.GetClassName() != like.GetClassName():
         outputs.GetInformationObject(port).Set(vtkDataObject.DATA_OBJECT(), like.NewInstance())
+
+
+# -- the session ---------------------------------------------------------------------------
+
+
+def after_requests(method) -> None:
+    """Have a method called on every rank of a parallel server when a request of the client ends, as long as its object lives."""
+    if rank_and_size()[1] < 2:
+        return
+    from paraview.modules.vtkRemotingCore import vtkProcessModule
+
+    module, kept = vtkProcessModule.GetProcessModule(), weakref.WeakMethod(method)
+    session = module.GetActiveSession() or module.GetSession()
+
+    def end(_, __):
+        if (call := kept()) is not None:
+            call()
+
+    session.GetProgressHandler().AddObserver("EndEvent", end)
 
 
 # -- requests ------------------------------------------------------------------------------
