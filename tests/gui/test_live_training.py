@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from test_window import HERE, ROOT, filled_in
 from apmgsrn_core import NeuralVolume, Picture, read_header
 
 SAMPLE = ROOT / "examples" / "data" / "tgv_re800_t9_vortmag_128.vti"
-WAIT = '  <pqcheck object="@PANEL@/Live/CheckBox" property="checked" arguments="true"/>\n' * 50  # nothing, for 10 to 20 s
+WAIT = '  <pqcheck object="@PANEL@/Live/CheckBox" property="checked" arguments="true"/>\n'  # nothing, for a while
 
 pytestmark = [
     pytest.mark.gui,
@@ -67,15 +71,43 @@ def watch(film: Film, ready, limit: float = LIMIT) -> None:
         assert time.time() < end, "not there in time"
 
 
-@pytest.fixture
+@contextmanager
+def server_of_two_ranks(folder: Path):
+    """Its name; what it says is in server.log."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    log = folder / "server.log"
+    own_screen = 'xvfb-run -a -s "-screen 0 800x600x24 -noreset"'
+    command = f'source "{ROOT}/plugin/env.sh" && exec {own_screen} mpirun -np 2 pvserver --server-port={port}'
+    with open(log, "w") as file:
+        process = subprocess.Popen(["bash", "-c", command], stdout=file, stderr=file, start_new_session=True)
+    try:
+        end = time.time() + LIMIT
+        while "Accepting connection" not in log.read_text():
+            assert process.poll() is None and time.time() < end, log.read_text()
+            time.sleep(0.2)
+        yield f"cs://localhost:{port}"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(params=["one process", "a server of two ranks"])
 def screen(tmp_path, request):
-    places = {"SAMPLE": str(SAMPLE), "MODEL": str(tmp_path / "m.apmgsrn"), "WAIT": WAIT}
-    screen = Screen(tmp_path, filled_in(HERE / "live_training.xml", tmp_path, **places))
-    yield screen
-    screen.close()
+    apart = request.param != "one process"
+    if apart and not shutil.which("mpirun"):
+        pytest.skip("mpirun not found")
+    places = {"SAMPLE": str(SAMPLE), "MODEL": str(tmp_path / "m.apmgsrn"), "WAIT": WAIT * (20 if apart else 40)}
+    events = filled_in(HERE / "live_training.xml", tmp_path, **places)
+    with server_of_two_ranks(tmp_path) if apart else nullcontext("") as server:
+        screen = Screen(tmp_path, events, server)
+        yield screen
+        screen.close()
     folder = os.environ.get("APMGSRN_SCREENSHOTS")
     for name, taken in screen.photographs.items():
-        save(taken, (Path(folder) if folder else tmp_path) / f"{name}.png")
+        save(taken, (Path(folder) if folder else tmp_path) / f"{name}{', remote' if apart else ''}.png")
 
 
 def test_start_turn_and_pause(screen, tmp_path):
@@ -95,6 +127,8 @@ def test_start_turn_and_pause(screen, tmp_path):
         pass
     screen.photographs["live, paused"] = film.whole
     log = screen.log.read_text()
+    if (tmp_path / "server.log").exists():
+        log += (tmp_path / "server.log").read_text()
     assert "Success =  true" in log, log[-3000:]
     assert [line for line in log.splitlines() if any(sign in line for sign in (*WRONG, "TrainNeuralVolume:"))] == []
     assert read_header(tmp_path / "m.apmgsrn").key == ""  # of a training that is not at its end

@@ -30,9 +30,9 @@ pytestmark = [
 
 
 class Screen:
-    """A virtual screen with ParaView on it that plays a file of events."""
+    """A virtual screen with ParaView on it that plays a file of events, as a client of a server where one is named."""
 
-    def __init__(self, folder: Path, events: Path):
+    def __init__(self, folder: Path, events: Path, server: str = ""):
         self.log, self._memory, self.photographs = folder / "paraview.log", folder / "Xvfb_screen0", {}
         read, write = os.pipe()
         options = ["-screen", "0", "1600x1000x24", "-noreset", "-nolisten", "tcp", "-fbdir", str(folder)]
@@ -44,7 +44,7 @@ class Screen:
             self._display = ":" + told.readline().strip()
         settings = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
         self._environment = {**os.environ, **settings, "DISPLAY": self._display}
-        command = f'source "{ROOT}/plugin/env.sh" && exec paraview --dr "--test-script={events}"'
+        command = f'source "{ROOT}/plugin/env.sh" && exec paraview --dr {server and f"--url={server}"} "--test-script={events}"'
         with open(self.log, "w") as file:
             self._program = subprocess.Popen(
                 ["bash", "-c", command], env=self._environment, stdout=file, stderr=file, start_new_session=True
