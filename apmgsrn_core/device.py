@@ -15,7 +15,9 @@ from .errors import DeviceError, TorchError
 def require_torch():
     """Import and return torch; TorchError with what to do when it cannot be imported."""
     try:
-        return importlib.import_module("torch")
+        torch = importlib.import_module("torch")
+        importlib.import_module("apmgsrn_core.kernels.triton_loading")  # before anything imports Triton
+        return torch
     except (ImportError, OSError) as error:
         raise TorchError(
             f"torch cannot be imported by this Python ({sys.version.split()[0]}, {sys.prefix}): {error}",
