@@ -6,6 +6,8 @@ from apmgsrn_core import FieldError, ModelFileError, absolute_path, open_header,
 
 from .vtk_bridge import MODEL_FIELD, named_model
 
+UNKNOWN_BOUNDS = (0.0, 1.0, 0.0, 1.0, 0.0, 1.0)
+
 
 class ModelInput:
     """A model file that is read again when it changes, or when the device or the precision do."""

@@ -14,7 +14,7 @@ from .derived_arrays import DerivedArrays
 from .followed_view import FollowedView, values_of_point
 from .hyper_tree import fill_hyper_tree_grid
 from .image_frame import ImageFrame
-from .model_input import ModelArrays, ModelInput, chosen_arrays
+from .model_input import UNKNOWN_BOUNDS, ModelArrays, ModelInput, chosen_arrays
 from .point_sampler import DERIVED
 from .point_values import Stopped
 from .proxy import Proxy, setting
@@ -73,6 +73,10 @@ class NeuralVolume(FollowedView, ModelArrays, Proxy):
             for a in self._header.arrays
         )
         return f"{arrays}; {dims} points{bricks}{steps}, {self._header.byte_count} bytes{self._foreign_information()}"
+
+    def GetModelBounds(self) -> tuple:
+        """x min, x max, y min, ... of the model in world coordinates, what RegionOfInterest begins with."""
+        return UNKNOWN_BOUNDS if self._header is None else self._header.grid.bounds
 
     def _foreign_information(self) -> str:
         """What a foreign network is, and where its derivatives come from once it is open; "" of a model."""

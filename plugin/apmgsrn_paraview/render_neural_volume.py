@@ -14,7 +14,7 @@ from apmgsrn_core import ApmgsrnError, Communicator, FieldError, ModelFileError,
 from . import vtk_bridge
 from .billboard import fill_billboard
 from .camera_properties import CameraProperties
-from .model_input import ModelInput, chosen_arrays
+from .model_input import UNKNOWN_BOUNDS, ModelInput, chosen_arrays
 from .picture_march import PictureMarch, Scene
 from .point_values import Stopped
 from .proxy import Proxy, selection, setting
@@ -79,6 +79,15 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
             return [repr(float(value)) for value in self._array().range] if self._volume is not None else []
         except FieldError:  # told when it is rendered
             return []
+
+    def GetModelBounds(self) -> tuple:
+        """x min, x max, y min, ... in world coordinates, what the box and the plane begin with; known once the input is."""
+        data = self.GetInputDataObject(0, 0) if self.GetNumberOfInputConnections(0) else None
+        path = vtk_bridge.named_model(data) if data is not None else ""
+        try:
+            return self.model.header(path).grid.bounds if path else UNKNOWN_BOUNDS
+        except ModelFileError:  # told when it is rendered
+            return UNKNOWN_BOUNDS
 
     def GetNeedsUpdate(self) -> bool:
         """Asked by the window again and again, on the first rank: whether there is a better picture to come. It then renders."""

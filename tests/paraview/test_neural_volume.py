@@ -91,6 +91,15 @@ def test_region_of_interest(model):
     assert output(part).GetExtent() == (0, 8, 0, 7, 0, 6)
 
 
+@pytest.mark.parametrize("door", [simple.NeuralVolume, simple.NeuralVolumeReader])
+def test_the_region_of_interest_begins_as_the_whole_model(model, door):
+    path, _ = model
+    bounds = list(output(sampled(door, path)).GetBounds())
+    assert list(door(FileName=path).RegionOfInterest) == bounds
+    part = [bounds[0] + 1, *bounds[1:]]
+    assert list(door(FileName=path, RegionOfInterest=part).RegionOfInterest) == part
+
+
 def test_contour_and_slice_downstream(model):
     path, _ = model
     source = sampled(simple.NeuralVolume, path, Scale=2)

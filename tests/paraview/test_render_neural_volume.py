@@ -214,6 +214,15 @@ def test_options_reach_the_core(models, view):
     same(view, by_core(view, models["f"], "f", renderer, options))
 
 
+def test_clipping_begins_with_the_bounds_of_the_volume(models):
+    volume = simple.NeuralVolume(FileName=models["f"])
+    volume.UpdatePipeline()
+    bounds = np.array(volume.GetDataInformation().GetBounds())
+    rendering = simple.RenderNeuralVolume(Input=volume)
+    assert list(rendering.ClipBox) == list(bounds)
+    assert list(rendering.ClipPlaneOrigin) == list((bounds[::2] + bounds[1::2]) / 2)
+
+
 def test_the_magnitude_of_a_vector_by_name(models, view):
     renderer = show(view, models["several"], Array="v")
     same(view, by_core(view, models["several"], "v", renderer))
