@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The tests: `bash tests/run.sh [paraview6] [quick | long] [core] [plugin] [gui] [pytest arguments]`
+# The tests: `bash tests/run.sh [paraview5 | paraview6] [quick | long] [core] [plugin] [gui] [pytest arguments]`
 #
 #   quick    at most 3 minutes: without the tests marked slow, mpi or gui
 #   nothing  what CI runs: all but those marked long
 #   long     everything; hours are allowed
 #
-#   paraview6 ...  the same with ParaView 6.1, which it sets up in a folder of its own (tests/paraview6.sh); never in CI
+#   paraview5 ..., paraview6 ...  the same with ParaView 5.13 or 6.1, which it sets up in a folder of its own
+#                                 (tests/other_paraview.sh); never in CI
 #
 # Three stages, each a pytest run of its own (name some to run only those): core in plain Python, plugin in pvpython,
 # gui in ParaView's window. All of them run even when one fails; the exit status is 0 only when all passed.
@@ -14,10 +15,7 @@ set -uo pipefail
 
 root="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 cd "$root" || exit 1
-if [ "${1:-}" = paraview6 ]; then
-  shift
-  exec bash tests/paraview6.sh "$@"
-fi
+case "${1:-}" in paraview5 | paraview6) exec bash tests/other_paraview.sh "$@" ;; esac
 
 tier=default
 case "${1:-}" in quick | long) tier="$1"; shift ;; esac

@@ -1,23 +1,30 @@
 #!/usr/bin/env bash
-# The tests in a current ParaView: `bash tests/run.sh paraview6 [quick | long] [core] [plugin] [gui] [pytest arguments]`
+# The tests in another ParaView: `bash tests/run.sh paraview5 | paraview6 [quick | long] [core] [plugin] [gui] [pytest arguments]`
 #
-# Debian's next release, which has ParaView 6.1 with its Python and torch, is set up in a folder beside the system
+# The Debian release that has that ParaView, with its Python and torch, is set up in a folder beside the system
 # (3.6 GB, two to five minutes the first time; as root, for chroot), from the Debian mirror that this computer's apt uses, and
 # kept. The checkout is seen there as /project, with a .venv and CPU kernels of its own. The arguments are those of
 # tests/run.sh; without a stage: plugin and gui. Nothing of this computer's ParaView, Python or .venv takes part.
 #
-#   APMGSRN_PARAVIEW6   the folder; /var/cache/apmgsrn/paraview6 without it. `rm -rf` it to have it set up anew
+#   APMGSRN_PARAVIEW5, APMGSRN_PARAVIEW6
+#                   the folders; /var/cache/apmgsrn/paraview5 and paraview6 without them. `rm -rf` one to have it set up anew
 set -uo pipefail
 
 root="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
-system="${APMGSRN_PARAVIEW6:-/var/cache/apmgsrn/paraview6}"
-release=forky
+name="${1:-}"
+case "$name" in
+  paraview5) release=trixie folder="${APMGSRN_PARAVIEW5:-}" ;; # 5.13
+  paraview6) release=forky folder="${APMGSRN_PARAVIEW6:-}" ;;  # 6.1
+  *) printf 'tests/other_paraview.sh: the first argument is paraview5 or paraview6\n' >&2; exit 2 ;;
+esac
+shift
+system="${folder:-/var/cache/apmgsrn/$name}"
 packages=(paraview python3-paraview python3-torch python3-safetensors python3-tqdm python3-mpi4py openmpi-bin
   python3-venv python3-setuptools python3-pytest python3-hypothesis g++ cmake make git
   xvfb xauth xdotool imagemagick qt6-svg-plugins)
 
-say() { printf 'paraview6: %s\n' "$*"; }
-fail() { printf 'paraview6: %s\n' "$@" >&2; exit 1; }
+say() { printf "$name: %s\n" "$*"; }
+fail() { printf "$name: %s\n" "$@" >&2; exit 1; }
 
 # ---- what this computer has ---------------------------------------------------------------------
 # The mirror of Debian's main archive: the first of apt's sources that has it, of whatever release.
@@ -28,7 +35,7 @@ mirror() {
 
 can_set_up() {
   [ "$(uname -s)" = Linux ] || fail "needs Linux, this is $(uname -s)"
-  [ "$(id -u)" -eq 0 ] || fail "needs root, for chroot; type:  sudo bash tests/run.sh paraview6"
+  [ "$(id -u)" -eq 0 ] || fail "needs root, for chroot; type:  sudo bash tests/run.sh $name"
   command -v apt-get >/dev/null || fail "needs a Debian mirror that apt knows, and there is no apt-get here"
   [ -n "$(mirror)" ] || fail "apt's sources name no mirror of Debian's main archive (try  apt-get update  first)"
   unshare --mount true 2>/dev/null || fail "needs mount namespaces (unshare --mount), which this computer does not allow"
@@ -56,7 +63,7 @@ set_up() {
   local log="$system.log"
   mkdir -p "$(dirname -- "$system")" && : >"$log" || fail "cannot write to $(dirname -- "$system")"
   [ ! -e "$system" ] || [ -e "$system.unfinished" ] ||
-    fail "$system exists and was not made by this script: name another folder by APMGSRN_PARAVIEW6"
+    fail "$system exists and was not made by this script: name another folder by APMGSRN_${name^^}"
   say "setting up Debian $release in $system (two to five minutes; $log tells how far it is)"
   touch "$system.unfinished"
   rm -rf -- "$system"
