@@ -52,14 +52,16 @@ def filled_in(script: Path, folder: Path, **places: str) -> Path:
     return events
 
 
-def play(script: Path, folder: Path, loaded: bool = True, **places: str) -> subprocess.CompletedProcess:
+def play(script: Path, folder: Path, loaded: bool = True, kept: bool = False, **places: str) -> subprocess.CompletedProcess:
     """Start ParaView, with the plugin when it is to be `loaded`, let it play the events of the script, and end it.
+
+    With `kept` it starts with the settings that are in the folder, and leaves its own there.
 
     Returns:
         The ended process; its exit status is 0 when every event found its widget and every check held.
     """
     events = filled_in(script, folder, **places)
-    command = ["paraview", "--dr", f"--test-script={events}", "--exit"]
+    command = ["paraview", *(() if kept else ("--dr",)), f"--test-script={events}", "--exit"]
     pictures = os.environ.get("APMGSRN_SCREENSHOTS")
     if pictures:
         Path(pictures).mkdir(parents=True, exist_ok=True)
