@@ -26,6 +26,7 @@ from .training_settings import TrainingSettings
 
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()
+HEARD = 0.01  # ParaView's window hears clicks on its abort button where at least so much is done
 
 
 class TrainNeuralVolume(LiveControls, TrainingSettings):
@@ -271,7 +272,7 @@ class TrainNeuralVolume(LiveControls, TrainingSettings):
         message = f"time step {number + 1} of {count}: {state.message}" if count > 1 else state.message
         fraction = (number + state.fraction) / count
         self.SetProgressText(message)
-        self.UpdateProgress(min(max(fraction, 0.0), 1.0))
+        self.UpdateProgress(min(max(fraction, HEARD), 1.0))
         pause = self.settings["report_progress"]
         if pause and (time.monotonic() - self._spoken >= pause or state.iteration == state.iterations):
             self._spoken = time.monotonic()
@@ -284,7 +285,7 @@ class TrainNeuralVolume(LiveControls, TrainingSettings):
 
     def _show_look(self, fraction: float) -> bool:
         self.SetProgressText("looking at the bricks")
-        self.UpdateProgress(min(max(fraction, 0.0), 1.0))
+        self.UpdateProgress(min(max(fraction, HEARD), 1.0))
         return not self.GetAbortExecute()
 
     def _told(self, result, job) -> TrainedModel:

@@ -7,6 +7,7 @@ and all in the folder APMGSRN_SCREENSHOTS when that is set.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,10 @@ pytestmark = [
 
 
 class Screen:
-    """A virtual screen with ParaView on it that plays a file of events, as a client of a server where one is named."""
+    """A virtual screen with ParaView on it that plays a file of events (.xml) or runs a script (.py).
+
+    It is a client of a server where one is named.
+    """
 
     def __init__(self, folder: Path, events: Path, server: str = ""):
         self.log, self._memory, self.photographs = folder / "paraview.log", folder / "Xvfb_screen0", {}
@@ -44,7 +48,8 @@ class Screen:
             self._display = ":" + told.readline().strip()
         settings = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
         self._environment = {**os.environ, **settings, "DISPLAY": self._display}
-        command = f'source "{ROOT}/plugin/env.sh" && exec paraview --dr {server and f"--url={server}"} "--test-script={events}"'
+        script = f"--{'script' if events.suffix == '.py' else 'test-script'}={events}"
+        command = f'source "{ROOT}/plugin/env.sh" && exec paraview --dr {server and f"--url={server}"} "{script}"'
         with open(self.log, "w") as file:
             self._program = subprocess.Popen(
                 ["bash", "-c", command], env=self._environment, stdout=file, stderr=file, start_new_session=True
@@ -87,8 +92,11 @@ class Screen:
     def drag(self, start: tuple, way: tuple) -> None:
         """Press the left button at a place of the screen (x, y) and move the mouse."""
         moves = [f"mousemove_relative -- {way[0] // 10} {way[1] // 10} sleep 0.05" for _ in range(10)]
-        words = f"mousemove {start[0]} {start[1]} mousedown 1 {' '.join(moves)} mouseup 1".split()
-        subprocess.run(["xdotool", *words], env=self._environment, check=True, timeout=20)
+        self.act(f"mousemove {start[0]} {start[1]} mousedown 1 {' '.join(moves)} mouseup 1")
+
+    def act(self, words: str) -> None:
+        """What xdotool does with the mouse and the keys."""
+        subprocess.run(["xdotool", *shlex.split(words)], env=self._environment, check=True, timeout=20)
 
 
 def view_in(screen: np.ndarray) -> np.ndarray | None:
