@@ -10,7 +10,7 @@ import ctypes
 import functools
 import hashlib
 import os
-from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int8, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -36,6 +36,17 @@ class GradientsStructure(ctypes.Structure):
         ("features", c_void_p), ("transforms", c_void_p), ("weights", POINTER(c_void_p)),
         ("biases", POINTER(c_void_p)), ("skip", c_void_p),
     ]  # fmt: skip
+
+
+class LanesStructure(ctypes.Structure):
+    _fields_ = [
+        ("counts", c_void_p), ("slots", c_void_p), ("states", c_void_p), ("words", c_void_p), ("word_count", c_int64),
+        ("word", c_int64), ("plain", c_void_p), ("plain_bits", c_int64), ("bit", c_int64),
+    ]  # fmt: skip
+
+
+class LatticeStructure(ctypes.Structure):
+    _fields_ = [("nodes", c_int64 * 3), ("lanes", c_int64), ("weights", c_int8 * 7)]
 
 
 def source_hash() -> str:
@@ -81,6 +92,10 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.apm_density.argtypes = [
         floats, c_int32, floats, floats, c_int64, c_char_p, c_int, floats, POINTER(c_double)
     ]  # fmt: skip
+    library.apm_code_row.argtypes = [POINTER(LanesStructure), c_void_p, c_int64, c_void_p]
+    library.apm_code_lattice.argtypes = [POINTER(LanesStructure), POINTER(LatticeStructure), c_void_p]
+    library.apm_words_of.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_void_p]
+    library.apm_words_of.restype = c_int64
     return library
 
 

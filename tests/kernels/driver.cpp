@@ -188,6 +188,81 @@ void run_draw(int32_t type, int32_t continuous) {
     if (std::fabs(target - 1.0f) > 1e-6f) fail("draw", std::to_string(type));
 }
 
+// What coding a lattice gave, in buffers without room to spare.
+struct Coded {
+  std::vector<int64_t> states;
+  std::vector<uint8_t> words, plain;
+  int64_t plain_bits;
+};
+
+std::vector<int64_t> equal_counts() { return std::vector<int64_t>(28 * 84, 6); }
+
+Coded write_numbers(const ApmLattice& lattice, std::vector<int64_t> numbers) {
+  std::vector<int64_t> counts = equal_counts();
+  std::vector<uint32_t> slots(numbers.size());
+  Coded coded = {std::vector<int64_t>(lattice.lanes, 1 << 16), {}, std::vector<uint8_t>((29 * numbers.size() + 7) / 8), 0};
+  ApmLanes lanes = {counts.data(), slots.data(), nullptr, nullptr, 0, 0, coded.plain.data(), 8 * static_cast<int64_t>(coded.plain.size()), 0};
+  if (apm_code_lattice(&lanes, &lattice, numbers.data())) fail("writing numbers", "all");
+  std::vector<uint16_t> words(numbers.size());
+  const int64_t rows = static_cast<int64_t>(numbers.size()) / lattice.lanes;
+  const int64_t count = apm_words_of(slots.data(), rows, lattice.lanes, coded.states.data(), words.data());
+  for (auto word = words.end() - count; word != words.end(); ++word) coded.words.push_back(*word & 255), coded.words.push_back(*word >> 8);
+  coded.plain.resize((lanes.bit + 7) / 8);
+  coded.plain.shrink_to_fit(), coded.words.shrink_to_fit();
+  coded.plain_bits = 8 * static_cast<int64_t>(coded.plain.size());
+  return coded;
+}
+
+int read_numbers(const ApmLattice& lattice, Coded coded, std::vector<int64_t>& numbers) {
+  std::vector<int64_t> counts = equal_counts();
+  ApmLanes lanes = {counts.data(), nullptr, coded.states.data(), coded.words.data(), static_cast<int64_t>(coded.words.size()) / 2, 0,
+                    coded.plain.data(), coded.plain_bits, 0};
+  return apm_code_lattice(&lanes, &lattice, numbers.data());
+}
+
+// There and back, and damaged: any words, states, weights and lengths.
+void run_numbers(const ApmLattice& lattice, int64_t largest) {
+  std::vector<int64_t> numbers(lattice.nodes[0] * lattice.nodes[1] * lattice.nodes[2] * lattice.lanes), found(numbers.size());
+  for (int64_t& number : numbers) number = static_cast<int64_t>(generator() % (2 * largest + 1)) - largest;
+  const Coded coded = write_numbers(lattice, numbers);
+  if (read_numbers(lattice, coded, found) || found != numbers) fail("numbers", "all");
+  for (int trial = 0; trial < 200; ++trial) {
+    Coded bad = coded;
+    ApmLattice other = lattice;
+    for (int64_t& state : bad.states) state = trial % 3 ? state : generator();
+    for (int8_t& weight : other.weights) weight = trial % 2 ? weight : static_cast<int8_t>(generator());
+    if (!bad.words.empty()) bad.words[generator() % bad.words.size()] ^= 1 << generator() % 8;
+    if (trial % 5 == 0) bad.words.resize(bad.words.size() / 4 * 2), bad.words.shrink_to_fit();
+    if (trial % 7 == 0) bad.plain.resize(bad.plain.size() / 2), bad.plain.shrink_to_fit();
+    bad.plain_bits = 8 * static_cast<int64_t>(bad.plain.size());
+    const int status = read_numbers(other, bad, found);
+    if (status < APM_DONE || status > APM_TOO_LARGE) fail("damaged numbers", "all");
+  }
+  numbers.back() = INT64_MIN;
+  std::vector<int64_t> counts = equal_counts();
+  std::vector<uint32_t> slots(numbers.size());
+  std::vector<uint8_t> plain(4 * numbers.size());
+  ApmLanes lanes = {counts.data(), slots.data(), nullptr, nullptr, 0, 0, plain.data(), 8 * static_cast<int64_t>(plain.size()), 0};
+  if (apm_code_lattice(&lanes, &lattice, numbers.data()) != APM_TOO_LARGE) fail("numbers too large", "all");
+}
+
+void run_rows() {
+  std::vector<int64_t> counts = equal_counts(), numbers = {(1 << 30) - 1, 1 - (1 << 30), 0}, classes = {0, 27, 13}, states(3, 1 << 16);
+  std::vector<uint32_t> slots(3);
+  std::vector<uint8_t> plain(8), none;
+  const ApmLanes start = {counts.data(), slots.data(), nullptr, nullptr, 0, 0, plain.data(), 64, 0};
+  ApmLanes lanes = start;
+  if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) || lanes.bit != 58) fail("a row", "all");
+  lanes = start, lanes.plain_bits = 57;
+  if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) != APM_NO_PLAIN_BITS) fail("a row without room", "all");
+  lanes = {counts.data(), nullptr, states.data(), none.data(), 0, 0, none.data(), 0, 0};
+  if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) == APM_TOO_LARGE) fail("an empty row", "all");
+  numbers[0] = 1 << 30, lanes = start;
+  if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) != APM_TOO_LARGE) fail("a number too large", "all");
+  numbers[0] = 0, classes[1] = 28;
+  if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) != APM_TOO_LARGE) fail("an unknown class", "all");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -207,6 +282,12 @@ int main(int argc, char** argv) {
     for (int64_t n : {0, 1, 255, 256, 257, 1000}) run_network(shape, paths, n);
   for (int64_t n : {1, 300, 1000}) run_density(paths, n);
   for (int32_t continuous : {0, 1}) run_draw<uint8_t>(0, continuous), run_draw<int16_t>(3, continuous), run_draw<float>(8, continuous), run_draw<double>(9, continuous);
+  run_rows();
+  for (int64_t largest : {0, 5, 40000, (1 << 26) - 1}) {
+    run_numbers({{7, 8, 9}, 3, {20, -9, 5, 31, 0, -40, 3}}, largest);
+    run_numbers({{1, 1, 5}, 1, {64, 0, 0, 0, 0, 0, 0}}, largest);
+    run_numbers({{1, 9, 8}, 11, {-128, -128, -128, -128, -128, -128, -128}}, largest);
+  }
   std::vector<float> values(20001, 1.0f), slope(20001, 0.5f), mean(20001), square(20001);
   apm_adam(values.data(), slope.data(), mean.data(), square.data(), 20001, 1, 0.01, 0.9, 0.99, 1e-14, 3);
   if (std::fabs(values[20000] - 0.99f) > 1e-5f) fail("adam", "all");

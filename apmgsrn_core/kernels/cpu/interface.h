@@ -146,4 +146,35 @@ struct ApmDraw {
 void apm_draw(const ApmArray* array, const ApmDraw* draw, double* unit, int64_t n, float* points, float* targets,
               float* weights, int64_t* blocks, int threads);
 
+// What coding the numbers of a network ends with.
+enum ApmCoding { APM_DONE = 0, APM_NO_WORDS, APM_NO_PLAIN_BITS, APM_TOO_LARGE, APM_NO_MEMORY };
+
+// Coders of whole numbers in lanes. Readable twins: `apmgsrn_core/file/lane_coding.py`, `_code_numbers` in
+// `time_coding.py`.
+struct ApmLanes {
+  int64_t* counts;       // [class][token] of `Frequencies`; each at most 2^48, they adapt
+  uint32_t* slots;       // writing: of each number first | frequency << 16, from the front in every call; null: reading
+  int64_t* states;       // reading: of each lane, below 2^32
+  const uint8_t* words;  // reading: of 16 bits, low byte first
+  int64_t word_count;
+  int64_t word;          // the next; moves on
+  uint8_t* plain;        // bits, high ones first; writing: zeros from `bit` on
+  int64_t plain_bits;    // that there are, or that there is room for
+  int64_t bit;           // the next; moves on
+};
+
+struct ApmLattice {
+  int64_t nodes[3];   // along z, y, x
+  int64_t lanes;      // nodes * lanes is at most 2^28
+  int8_t weights[7];  // in 64ths, of the neighbours at -1 along x, y, xy, z, xz, yz, xyz
+};
+
+// Write or read one number for each of the first `count` lanes. Too large: an unknown class, or |number| >= 2^30.
+int apm_code_row(ApmLanes* lanes, const int64_t* classes, int64_t count, int64_t* numbers);
+// numbers[z][y][x][lane], written or read. Too large: |number| >= 2^26.
+int apm_code_lattice(ApmLanes* lanes, const ApmLattice* lattice, int64_t* numbers);
+// The end of writing: words of slots (rows, count), those of the last call first. words (rows * count,) is filled from
+// its end; returns how many. `states` begin at 2^16 and are those that reading begins with.
+int64_t apm_words_of(const uint32_t* slots, int64_t rows, int64_t count, int64_t* states, uint16_t* words);
+
 }  // extern "C"
