@@ -2,7 +2,8 @@
 
 Numbers come in rows; the i-th of a row belongs to lane i. Each has a class, known to both sides, that says how large it
 probably is; the frequencies of a class adapt to what was coded. `LaneEncoder` and `LaneDecoder` are called with the same
-rows and classes in the same order, so that what computes the classes is written once for both.
+rows and classes in the same order, so that what computes the classes is written once for both. `native_coding.py` has
+their fast twins.
 
 A number is a token, coded with the frequencies of its class, and for large ones some plain bits:
 zigzag v = 2|n| - (n > 0); v < 32 is its own token, beyond it the bit length and the second bit make the token.
@@ -23,6 +24,7 @@ CLASSES = 28
 SMALL, SMALL_BITS = 32, 6  # numbers below are tokens; the bit length of the first that is not
 TOKENS = SMALL + 2 * (31 - SMALL_BITS + 1)
 LIMIT = 1 << 30  # of |n|, exclusive
+NUMBER_LIMIT = 1 << 26  # of the whole numbers of a network, exclusive; what is coded is their distance to a prediction
 PRECISION = 14  # bits of a frequency
 LOWEST = 1 << 16  # of a state: below, 16 more bits are read
 SEEN = 32  # what one number adds to its count
@@ -41,8 +43,13 @@ def class_of(magnitude: np.ndarray) -> np.ndarray:
     return np.clip(bit_length(capped * capped) - 2, 0, CLASSES - 1)
 
 
+def too_large(name: str) -> ModelFileError:
+    """What is wrong with a block of numbers beyond NUMBER_LIMIT."""
+    return ModelFileError(f"coded network: {name}: expected whole numbers below {NUMBER_LIMIT}, found larger ones")
+
+
 class Frequencies:
-    """Adaptive frequencies of the tokens of each class."""
+    """Adaptive frequencies of the tokens of each class: `counts`, (CLASSES, TOKENS) int64."""
 
     def __init__(self):
         token = np.arange(TOKENS, dtype=np.int64)
@@ -52,7 +59,7 @@ class Frequencies:
         scale = (1 << np.arange(CLASSES, dtype=np.int64)[:, None] // 2) + 4
         ratio = 16 + np.minimum((value + 1) // 2 * 256 // scale, 4096)  # sixteenths
         share = np.where(ratio > 4096, 0, (np.minimum(width, 1 << 20) << 36) // ratio**3)  # falls with the third power
-        self._counts = share * PRIOR // share.sum(1, keepdims=True)
+        self.counts = share * PRIOR // share.sum(1, keepdims=True)
         self._spread()
 
     def look(self, classes: np.ndarray) -> np.ndarray:
@@ -61,16 +68,22 @@ class Frequencies:
 
     def learn(self, classes: np.ndarray, tokens: np.ndarray) -> None:
         """Count the tokens of a row."""
-        np.add.at(self._counts, (classes, tokens), SEEN)
+        np.add.at(self.counts, (classes, tokens), SEEN)
         self._spread()
 
     def _spread(self) -> None:
-        total = self._counts.sum(1, keepdims=True)
-        frequencies = 1 + self._counts * ((1 << PRECISION) - TOKENS) // total
+        total = self.counts.sum(1, keepdims=True)
+        frequencies = 1 + self.counts * ((1 << PRECISION) - TOKENS) // total
         most = frequencies.argmax(1)
         frequencies[np.arange(CLASSES), most] += (1 << PRECISION) - frequencies.sum(1)
         self._bounds = np.zeros((CLASSES, TOKENS + 1), np.int64)
         np.cumsum(frequencies, axis=1, out=self._bounds[:, 1:])
+
+
+def joined(states: np.ndarray, words: list[np.ndarray], plain: bytes) -> bytes:
+    """What an encoder gives: header, states, words and plain bits."""
+    words = b"".join(part.astype("<u2").tobytes() for part in words)
+    return HEADER.pack(len(words) // 2, len(plain)) + states.astype("<u4").tobytes() + words + plain
 
 
 class LaneEncoder:
@@ -103,12 +116,10 @@ class LaneEncoder:
         for first, frequency in ((a.astype(np.int64), b.astype(np.int64)) for a, b in reversed(self._rows)):
             state = states[: len(first)]
             full = state >= frequency << (32 - PRECISION)
-            words.append((state[full] & 0xFFFF).astype("<u2"))
+            words.append(state[full] & 0xFFFF)
             state = np.where(full, state >> 16, state)
             states[: len(first)] = (state // frequency << PRECISION) + first + state % frequency
-        words = np.concatenate(words[::-1]) if words else np.zeros(0, "<u2")
-        plain = self._plain_bytes()
-        return HEADER.pack(len(words), len(plain)) + states.astype("<u4").tobytes() + words.tobytes() + plain
+        return joined(states, words[::-1], self._plain_bytes())
 
     def _plain_bytes(self) -> bytes:
         if not self._plain:
@@ -135,7 +146,7 @@ class LaneDecoder:
             raise ModelFileError(f"coded numbers: expected {least + 2 * words + plain} bytes, found {len(data)}")
         self._frequencies = Frequencies()
         self._states = np.frombuffer(data, "<u4", lanes, HEADER.size).astype(np.int64)
-        self._words = np.frombuffer(data, "<u2", words, least).astype(np.int64)
+        self._words = np.frombuffer(data, "<u2", words, least)
         self._plain = np.frombuffer(data[least + 2 * words :] + bytes(8), np.uint8)
         self._plain_bits, self._word, self._bit = 8 * plain, 0, 0
 
@@ -150,7 +161,7 @@ class LaneDecoder:
         empty = state < LOWEST
         last = self._word + int(empty.sum())
         if last > len(self._words):
-            raise ModelFileError(f"coded numbers: expected more than {len(self._words)} words")
+            raise self._no_words()
         state[empty] = state[empty] << 16 | self._words[self._word : last]
         self._states[: len(classes)], self._word = state, last
         self._frequencies.learn(classes, token)
@@ -165,7 +176,7 @@ class LaneDecoder:
         offset = self._bit + np.cumsum(count) - count
         self._bit += int(count.sum())
         if self._bit > self._plain_bits:
-            raise ModelFileError(f"coded numbers: expected more than {self._plain_bits} plain bits")
+            raise self._no_plain_bits()
         window = np.zeros(len(large), np.int64)
         for byte in range(5):  # 32 bits from any bit on
             window = window << 8 | self._plain[(offset >> 3) + byte]
@@ -173,6 +184,12 @@ class LaneDecoder:
         value = token.copy()
         value[large] = (2 + (token[large] - SMALL) % 2) << count | plain
         return value
+
+    def _no_words(self) -> ModelFileError:
+        return ModelFileError(f"coded numbers: expected more than {len(self._words)} words")
+
+    def _no_plain_bits(self) -> ModelFileError:
+        return ModelFileError(f"coded numbers: expected more than {self._plain_bits} plain bits")
 
     def finish(self) -> None:
         """ModelFileError unless all has been read, up to the padding, and the states are those that the encoder began with."""

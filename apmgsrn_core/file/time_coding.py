@@ -18,13 +18,13 @@ import numpy as np
 
 from ..errors import ConfigError, ModelFileError
 from ..network.model_config import ModelConfig
-from .lane_coding import LaneDecoder, LaneEncoder, class_of
+from .lane_coding import NUMBER_LIMIT, LaneDecoder, LaneEncoder, class_of, too_large
+from .native_coding import MOST_NUMBERS, lane_decoder, lane_encoder
 from .number_blocks import NumberBlock, number_blocks, tensor_shapes
 
 VERSION = 1
 BLOCK = struct.Struct("<?7bh")
 STEP_CODES = (-400, 440)  # of e, both included: steps from 3e-30 to 9e33
-NUMBER_LIMIT = 1 << 26  # of |q|, exclusive
 FINEST = 1 << 22  # steps that the largest number or difference of a lane has at most
 NUMBERS_A_BYTE = 1092  # at most: the surest token takes 0.0073 bits
 MOST_FITTED = 1 << 20  # numbers of a block, about, in every so many lanes, from which its weights are found
@@ -54,7 +54,7 @@ def pack_tensors(
     blocks = number_blocks(config)
     if len(steps) != len(blocks):
         raise ConfigError(f"steps: expected {len(blocks)}, one for each block, found {len(steps)}")
-    coder = LaneEncoder(max(b.lanes for b in blocks))
+    coder = lane_encoder(max(b.lanes for b in blocks))
     heads = []
     for block, wanted in zip(blocks, steps):
         values = block.read(np.asarray(tensors[block.name], np.float64))
@@ -88,7 +88,7 @@ def unpack_tensors(data: bytes, config: ModelConfig, reference: Tensors | None =
     if numbers > NUMBERS_A_BYTE * len(data):  # before memory is asked for them
         most = NUMBERS_A_BYTE * len(data)
         raise ModelFileError(f"coded network: expected at most {most} numbers in {len(data)} bytes, found {numbers}")
-    coder = LaneDecoder(data[begin:], max(b.lanes for b in blocks))
+    coder = lane_decoder(data[begin:], max(b.lanes for b in blocks))
     tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     for index, block in enumerate(blocks):
         has_base, *weights, code = BLOCK.unpack_from(data, 1 + BLOCK.size * index)
@@ -143,6 +143,8 @@ def _code_numbers(
 
     What is expected of the size of a number: the mean of its three nearest neighbours' sizes and, twice, of the lane's so far.
     """
+    if hasattr(coder, "block") and block.size <= MOST_NUMBERS:  # native: the same walk
+        return coder.block(block, weights, q)
     shape = tuple(n + 1 for n in block.nodes)
     known = np.zeros((*shape, block.lanes), np.int64).reshape(-1, block.lanes)
     size = np.zeros_like(known)
@@ -159,7 +161,7 @@ def _code_numbers(
         rest = coder.row(class_of(expected), None if q is None else q[row] - predicted)
         known[cell], size[cell] = predicted + rest, np.abs(rest)
         if np.abs(known[cell]).max() >= NUMBER_LIMIT:
-            raise ModelFileError(f"coded network: {block.name}: expected whole numbers below {NUMBER_LIMIT}, found larger ones")
+            raise too_large(block.name)
         total, count = total + size[cell], count + 1
     return known[cells]
 

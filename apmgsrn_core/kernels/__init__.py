@@ -71,6 +71,13 @@ def native_batches(data, blocks, continuous: bool):
     return NativeBatches(data, blocks, continuous) if there and NativeBatches.supports(data) else None
 
 
+def native_number_coding():
+    """The native library, for coding the numbers of a network (`file/native_coding.py`); None where readable code does it."""
+    from .cpu_library import load
+
+    return load()[0] if os.environ.get("APMGSRN_KERNELS") != "torch" else None
+
+
 def native_march(kernel, network, column: int, scale, offset, slopes):
     """What marches rays through an array of a network natively (`cpu_march.NativeMarch`); None: no native kernel."""
     from .cpu_march import NativeMarch
