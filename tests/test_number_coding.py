@@ -130,6 +130,7 @@ def test_a_block_too_large_for_the_library_is_walked_in_python(monkeypatch):
     in_both(monkeypatch, lambda: unpack_tensors(data, config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [replace(CONFIGS[0], grid_resolution=(3, 4, 5)), CONFIGS[1]])
 def test_damaged_bytes_end_alike(config, monkeypatch):
     """A changed byte, two exchanged ones, the end cut off (with and without lengths that say so), at places all over."""
