@@ -58,12 +58,13 @@ def wait(ready, what: str):
 
 
 def abort_button(screen: np.ndarray) -> tuple | None:
-    """(x, y) of its red cross in the status bar, the lowest red of the window; None: it is grey."""
+    """(x, y) of its red cross in the status bar, the lowest red of the window and there the leftmost; None: it is grey."""
     red, green, blue = (screen[..., c].astype(int) for c in range(3))
     rows, columns = np.nonzero((red > 180) & (green < 80) & (blue < 80))
     if not len(rows) or rows.max() < 650:  # that of Delete
         return None
-    near = rows > rows.max() - 12
+    low = rows > rows.max() - 12
+    near = low & (columns < columns[low].min() + 14)
     return int(np.median(columns[near])), int(np.median(rows[near]))
 
 
