@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from ctypes import c_double, c_int32, c_void_p
+from ctypes import c_double, c_int32, c_uint32, c_void_p
 
 import torch
 
@@ -178,6 +178,23 @@ class NativeKernel:
         """One step of Adam in place, see `optimizer.adam_step`."""
         addresses = (_address(t) for t in (values, gradient, mean, square))
         self.library.apm_adam(*addresses, values.numel(), step, rate, beta_1, beta_2, epsilon, thread_count())
+
+    def disturbed(self, features, step: float, seed: int | None) -> torch.Tensor:
+        """See `feature_bits.disturb`."""
+        result = torch.empty_like(features)
+        number = None if seed is None else ctypes.byref(c_uint32(seed))
+        _check(
+            self.library.apm_disturb(
+                _address(features), _address(result), features.numel(), step, number, self.path.encode(), thread_count()
+            )
+        )
+        return result
+
+    def add_bit_slopes(self, gradient, features, scales, step: float, weight: float) -> None:
+        """In place, see `feature_bits.add_bit_slopes`."""
+        addresses = (_address(t) for t in (gradient, features, scales))
+        arguments = features.numel(), step, weight, self.path.encode(), thread_count()
+        _check(self.library.apm_add_bit_slopes(*addresses, *arguments))
 
     def density_loss(self, transforms, points: torch.Tensor, squared_error: torch.Tensor) -> torch.Tensor:
         """The published density loss, connected to autograd."""

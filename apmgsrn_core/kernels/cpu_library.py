@@ -10,7 +10,7 @@ import ctypes
 import functools
 import hashlib
 import os
-from ctypes import POINTER, c_char_p, c_double, c_int, c_int8, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_int8, c_uint32, c_void_p
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -89,6 +89,8 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.apm_loss.argtypes = [handle, floats, floats, floats, c_int64, POINTER(GradientsStructure), floats]
     library.apm_adam.argtypes = [floats, floats, floats, floats, c_int64, c_int64, *[c_double] * 4, c_int]
     library.apm_adam.restype = None
+    library.apm_disturb.argtypes = [floats, floats, c_int64, c_float, POINTER(c_uint32), c_char_p, c_int]
+    library.apm_add_bit_slopes.argtypes = [floats, floats, floats, c_int64, c_float, c_float, c_char_p, c_int]
     library.apm_density.argtypes = [
         floats, c_int32, floats, floats, c_int64, c_char_p, c_int, floats, POINTER(c_double)
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..network.encoding import density_loss, feature_density, to_local
+from ..network.feature_bits import add_bit_slopes, disturb
 from ..training.optimizer import adam_step
 
 BLOCK_ZYX = (16, 16, 32)  # points evaluated at a time, as a box, so that far grids can be skipped
@@ -87,6 +88,16 @@ class TorchKernel:
     def adam(values, gradient, mean, square, step: int, rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
         """One step of Adam in place, see `optimizer.adam_step`."""
         adam_step(values, gradient, mean, square, step, rate, beta_1, beta_2, epsilon)
+
+    @staticmethod
+    def disturbed(features: torch.Tensor, step: float, seed: int | None) -> torch.Tensor:
+        """See `feature_bits.disturb`."""
+        return disturb(features, step, seed)
+
+    @staticmethod
+    def add_bit_slopes(gradient, features, scales, step: float, weight: float) -> None:
+        """In place, see `feature_bits.add_bit_slopes`."""
+        add_bit_slopes(gradient, features, scales, step, weight)
 
     def density_loss(self, transforms: torch.Tensor, points: torch.Tensor, squared_error: torch.Tensor) -> torch.Tensor:
         """The published placement loss of points (n, 3) with squared errors (n,), connected to autograd."""

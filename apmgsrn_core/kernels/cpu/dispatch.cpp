@@ -163,6 +163,20 @@ int64_t apm_march(void* prepared, const ApmRays* rays, const ApmCells* cells, co
   return status ? status : evaluated;
 }
 
+int apm_disturb(const float* features, float* disturbed, int64_t count, float step, const uint32_t* seed, const char* path,
+                int threads) {
+  const Path* found = path_of(path);
+  if (found) disturb(*found->exact, features, disturbed, count, step, seed, threads);
+  return found ? 0 : -1;
+}
+
+int apm_add_bit_slopes(float* gradient, const float* features, const float* scales, int64_t count, float step, float weight,
+                       const char* path, int threads) {
+  const Path* found = path_of(path);
+  if (found) add_slopes_of_bits(*found->exact, gradient, features, scales, count, step, weight, threads);
+  return found ? 0 : -1;
+}
+
 int apm_density(const float* transforms, int32_t m, const float* points, const float* squared_error, int64_t n,
                 const char* path, int threads, float* transform_gradient, double* loss) {
   const Path* found = path_of(path);

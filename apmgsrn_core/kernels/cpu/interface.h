@@ -67,6 +67,13 @@ int apm_density(const float* transforms, int32_t m, const float* points, const f
 void apm_adam(float* values, const float* gradient, float* mean, float* square, int64_t count, int64_t step, double rate,
               double beta_1, double beta_2, double epsilon, int threads);
 
+// Features (count,) as they are seen while they are learned to be rounded: with noise of a seed, or rounded where it is null;
+// and weight * d bits / d feature added to a gradient, scales (count,) in rounding steps. 0, or -1: there is no such path.
+int apm_disturb(const float* features, float* disturbed, int64_t count, float step, const uint32_t* seed, const char* path,
+                int threads);
+int apm_add_bit_slopes(float* gradient, const float* features, const float* scales, int64_t count, float step, float weight,
+                       const char* path, int threads);
+
 // Rays through a volume (`apmgsrn_core/rendering/ray_march.py`): samples are `start + i * along` in box coordinates, i < steps.
 struct ApmRays {
   int64_t count;

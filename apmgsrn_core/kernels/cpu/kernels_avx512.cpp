@@ -3,6 +3,8 @@
 #include "encode.h"
 #include "decoder.h"
 #include "density.h"
+#include "feature_bits.h"
 
 const apm::Kernels apm::avx512_kernels = {"avx512", encode_tile, decode_tile, decode_backward_tile, slot_backward,
-                                          density_tile, density_backward_tile};
+                                          density_tile, density_backward_tile, disturb_features, round_features,
+                                          add_bit_slopes};

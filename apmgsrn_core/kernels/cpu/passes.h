@@ -20,6 +20,12 @@ struct Objective {
 void find_gradients(Prepared& model, const float* points, int64_t n, const Objective& objective,
                     const ApmGradients& gradients);
 
+// Features that are learned to be rounded; a null `seed` rounds them, see `feature_bits.h`.
+void disturb(const Kernels& kernels, const float* features, float* disturbed, int64_t count, float step,
+             const uint32_t* seed, int threads);
+void add_slopes_of_bits(const Kernels& kernels, float* gradient, const float* features, const float* scales, int64_t count,
+                        float step, float weight, int threads);
+
 // What rays are marched through.
 struct RayField {
   std::function<void(const float* points, int64_t n, float* values)> values;                  // (n, outputs)

@@ -97,6 +97,11 @@ struct Kernels {
   // density[TILE] of one tile; and sums of slope * d density (12 numbers and the coefficient's) for one grid
   void (*density)(const float* transforms, const float* coefficients, int m, const Tile&, float* density);
   void (*density_backward)(const float* transform, float coefficient, const Tile&, const float* slopes, double* sums);
+  // Of the features from `first` on, below `stop`.
+  void (*disturb_features)(const float* features, float* disturbed, int64_t first, int64_t stop, float step, uint32_t seed);
+  void (*round_features)(const float* features, float* rounded, int64_t first, int64_t stop, float step);
+  void (*add_bit_slopes)(float* gradient, const float* features, const float* scales, int64_t first, int64_t stop, float step,
+                         float weight);
 };
 
 size_t half_scratch_bytes(const Plan& plan);
