@@ -176,7 +176,7 @@ class Training:
 def device_steps(monkeypatch):
     """The steps of a GPU, on the CPU."""
 
-    def make(network, config):
+    def make(network, config, values):
         step = DeviceStep.__new__(DeviceStep)
         step._step = GraphStep(network, kernel_for(network), config)
         step.groups, step.loss = step._step.groups, step._step.loss

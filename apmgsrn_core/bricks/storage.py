@@ -28,6 +28,7 @@ def store_network(
     before: DecodedNetwork | None,
     mask: np.ndarray | None,
     cells_of: Callable[[Network, int], np.ndarray | None] = lambda network, size: None,
+    feature_step: float = 0.0,
 ) -> StoredNetwork:
     """Store a trained network.
 
@@ -38,11 +39,12 @@ def store_network(
         before: The network of the time step before, when the numbers may be stored as differences to it.
         mask: Packed, of the brick; None: it has none.
         cells_of: The network as it is stored, and the bytes of its section so far -> its packed macrocells; None: it has none.
+        feature_step: See `rounding_steps`.
     """
     if not share:
         rounded, size = round_to_stored(network), len(pack_section(network, mask))
         return StoredNetwork(rounded, pack_section(network, mask, cells_of(rounded, size)), "none")
-    data, coder = code_network(network, batch, share, before)
+    data, coder = code_network(network, batch, share, before, feature_step)
     decoded = decode_network(data, network.config, before if coder == "delta" else None)
     rounded = decoded.network()
     return StoredNetwork(rounded, pack_coded(data, mask, cells_of(rounded, len(data))), coder)

@@ -47,10 +47,10 @@ class BrickTraining:
 
     def __init__(
         self, network: Network, sampler: Sampler | DeviceSampler, config: TrainConfig, history: History,
-        checkpoint: Checkpoint | None = None,
+        checkpoint: Checkpoint | None = None, values: int = 0,
     ):  # fmt: skip
         self.network, self.sampler, self.history, self.checkpoint, self.done = network, sampler, history, checkpoint, 0
-        self.step = make_step(network, config)
+        self.step = make_step(network, config, values)
         self.schedule = make_schedule(self.step, config)
         self._kind = [type(sampler).__name__, type(self.step).__name__, network.features.device.type]
 
@@ -126,6 +126,7 @@ def brick_steps(
     must_live: bool = False,
     errors: ArrayErrors | None = None,
     pull: FeaturePull | None = None,
+    values: int = 0,
 ) -> Generator[BrickTraining, None, tuple[str, History]]:
     """Train one network in place until one of the limits is reached; yields after each step but the last.
 
@@ -141,6 +142,7 @@ def brick_steps(
         must_live: Whether to raise DeadNetwork as soon as the network is seen to be dead.
         errors: Measures the arrays one by one for the history; None: it has no columns for them.
         pull: Moves the features after each step so that they take fewer bits; None: nothing does.
+        values: Of the data that the network stands for; only a training for bytes asks.
 
     Returns:
         (why it stopped, the history).
@@ -153,7 +155,7 @@ def brick_steps(
         _silence(network)
         history.add_row(0, 0.0, 0.0, _of_arrays(errors, network))
         return "constant data", history
-    training = BrickTraining(network, sampler, config, history, checkpoint)
+    training = BrickTraining(network, sampler, config, history, checkpoint, values)
     step, schedule = training.step, training.schedule
     row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -161,11 +162,12 @@ class BrickWorker:
             constant=all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self._folder.checkpoint(brick, attempt) if self._folder else None,
             errors=ArrayErrors(sampler, self.arrays) if wants_columns(self.arrays) else None,
-            pull=FeaturePull(network.features, reference) if train.rounding else None,
+            pull=FeaturePull(network.features, reference) if train.rounding and not train.rate_bytes else None,
+            values=math.prod(plan.grid.value_dims),
         )  # fmt: skip
         stored = store_network(
             network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick],
-            functools.partial(self._cells_of, brick),
+            functools.partial(self._cells_of, brick), train.rate_step if train.rate_bytes else 0.0,
         )  # fmt: skip
         error = mean_squared_error([stored.network], check)
         errors = ArrayErrors(check, self.arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self.arrays) else (error,)

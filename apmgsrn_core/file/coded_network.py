@@ -110,7 +110,9 @@ def _text(config: ModelConfig) -> bytes:
     return json.dumps(config.to_dict(), sort_keys=True).encode()
 
 
-def code_network(network: Network, batch, share: float, before: DecodedNetwork | None = None) -> tuple[bytes, str]:
+def code_network(
+    network: Network, batch, share: float, before: DecodedNetwork | None = None, feature_step: float = 0.0
+) -> tuple[bytes, str]:
     """Code a trained network.
 
     Args:
@@ -119,15 +121,24 @@ def code_network(network: Network, batch, share: float, before: DecodedNetwork |
             are measured.
         share: Of the error, what rounding may add to it.
         before: The network of the time step before; None makes a key frame.
+        feature_step: See `rounding_steps`.
 
     Returns:
         (bytes for `decode_network`, coder: "delta" where the step before is needed to read them, else "rounded").
     """
     points, errors = _errors_of_outputs(network, batch)
-    tensors = {name: p.detach().cpu().float().numpy() for name, p in network_tensors(network).items()}
-    steps = rounding_steps(network, points, errors, share)
-    data = pack_tensors(tensors, steps, network.config, None if before is None else before.tensors)
+    data = coded_numbers(network, points, errors, share, feature_step, None if before is None else before.tensors)
     return data, "delta" if takes_reference(data, network.config) else "rounded"
+
+
+def coded_numbers(
+    network: Network, points: torch.Tensor, errors: tuple[float, ...], share: float, feature_step: float = 0.0,
+    reference: Tensors | None = None,
+) -> bytes:  # fmt: skip
+    """The bytes of a network's numbers, see `rounding_steps` and `pack_tensors`."""
+    steps = rounding_steps(network, points, errors, share, feature_step)
+    tensors = {name: p.detach().cpu().float().numpy() for name, p in network_tensors(network).items()}
+    return pack_tensors(tensors, steps, network.config, reference)
 
 
 def _errors_of_outputs(network: Network, batch) -> tuple[torch.Tensor, tuple[float, ...]]:

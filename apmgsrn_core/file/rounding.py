@@ -62,7 +62,7 @@ def mean_squared_slopes(network: Network, points: torch.Tensor, errors: tuple[fl
 
 
 def rounding_steps(
-    network: Network, points: torch.Tensor, errors: tuple[float, ...], share: float
+    network: Network, points: torch.Tensor, errors: tuple[float, ...], share: float, feature_step: float = 0.0
 ) -> tuple[np.ndarray, ...]:
     """The rounding steps of each block of `number_blocks(network.config)`, as `time_coding.pack_tensors` takes them.
 
@@ -70,15 +70,20 @@ def rounding_steps(
         network, points: See `mean_squared_slopes`.
         errors: Of each output, mean squared, relative to the range.
         share: What rounding may add, as a share of the errors.
+        feature_step: Of all features, which were trained to be rounded so and have no part in `share`; 0: as the others.
 
     Returns:
         (lanes,) or (1,) float64 for each block.
     """
     slopes = mean_squared_slopes(network, points, tuple(max(error, LEAST_ERROR) for error in errors))
-    each = share / sum(s.size for s in slopes.values())
-    least = TINY * max(s.max(initial=0.0) for s in slopes.values()) or 1.0
+    sharing = [s for name, s in slopes.items() if not (feature_step and name == "features")]
+    each = share / sum(s.size for s in sharing)
+    least = TINY * max(s.max(initial=0.0) for s in sharing) or 1.0
     steps = []
     for block in number_blocks(network.config):
+        if feature_step and block.name == "features":
+            steps.append(np.full(1, feature_step))
+            continue
         lanes = block.read(slopes[block.name])
         mean = lanes.mean(keepdims=True).reshape(1) if block.one_step else lanes.mean(0)
         steps.append(np.sqrt(12 * each / np.maximum(mean, least)))

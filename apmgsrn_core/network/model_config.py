@@ -13,6 +13,8 @@ from ..validation import check, check_number, check_resolution, from_dict
 INTERPOLATIONS = ("linear", "quadratic")
 STORAGE_BYTES = {"float16": 2, "float32": 4}
 SERIES_NUMBERS = 2
+LEAST_RATE_BYTES = 1000
+LEVEL_FEATURES, LATENTS_A_BYTE = (1, 2, 3, 6), 3.1  # of a network for a number of bytes: the finest lattice first
 ROUNDED_BITS = 4  # of a number, about: 2 to 6 measured (`tests/bench/time_series.py`)
 PRESETS = {
     "small": 77_000, "medium": 2**20, "large": 2**24,
@@ -122,6 +124,30 @@ class ModelConfig:
         one = replace(small, number_of_grids=2).parameter_count() - small.parameter_count()
         return replace(small, number_of_grids=1 + (parameters - small.parameter_count()) // one)
 
+    @classmethod
+    def of_bytes(cls, size: int, dims: tuple[int, int, int]) -> "ModelConfig":
+        """Global lattices for a training for bytes (`TrainConfig.rate_bytes`): each half as fine as the one before, the finest
+        with about three nodes for a byte, most of them zero when they are rounded; quadratic B-splines, a narrow decoder.
+
+        Args:
+            size: Bytes of the coded numbers.
+            dims: Values of the data along x, y, z; intervals of a lattice are as many values long on all axes.
+
+        Source: the levels are those that were best at 84 000 bytes of those measured (`tests/bench/rate_distortion.py`).
+        """
+        check(size >= LEAST_RATE_BYTES, "size", f"at least {LEAST_RATE_BYTES} bytes", size)
+        wide = [n for n in dims if n > 1]
+        middle = math.prod(wide) ** (1 / max(len(wide), 1))
+        finest = (LATENTS_A_BYTE * size) ** (1 / max(len(wide), 1))
+        lattices = []
+        for level, features in enumerate(LEVEL_FEATURES):
+            nodes = [1 if n == 1 else max(3, min(round(finest * n / middle / 2**level), n)) for n in dims]
+            if not lattices or tuple(nodes) != lattices[-1].resolution:
+                lattices.append(LatticeConfig(tuple(nodes), features))
+        return cls(
+            0, interpolation="quadratic", lattices=tuple(lattices), hidden_width=32, bias=True, linear_skip=True
+        )  # fmt: skip
+
     def for_series(self) -> "ModelConfig":
         """The same kind of model with SERIES_NUMBERS times the numbers, for the time steps of a series: trained for a quarter as
         long and rounded it is as good, in fewer bytes (`tests/bench/time_series.py`)."""
@@ -129,13 +155,22 @@ class ModelConfig:
 
     def with_parameters(self, parameters: int) -> "ModelConfig":
         """The same kind of model at about so many trained numbers: of our own family another one (`of_size`), else one
-        with another number of placed grids; at least one grid."""
+        with another number of placed grids, at least one; of one without, with finer or coarser lattices."""
         own = ModelConfig.of_size(max(self.parameter_count(), 2000))
         if replace(self, storage=own.storage, output_components=0) == own:
             return replace(ModelConfig.of_size(max(parameters, 2000)), storage=self.storage)
+        if not self.number_of_grids:
+            return self._with_lattices((parameters / self.parameter_count()) ** (1 / 3))
         one = replace(self, number_of_grids=2).parameter_count() - replace(self, number_of_grids=1).parameter_count()
         more = (parameters - replace(self, number_of_grids=1).parameter_count()) // one
-        return replace(self, number_of_grids=1 + max(more, 0)) if self.number_of_grids else self
+        return replace(self, number_of_grids=1 + max(more, 0))
+
+    def _with_lattices(self, finer: float) -> "ModelConfig":
+        """With so many times the nodes along each axis."""
+        least = 3 if self.interpolation == "quadratic" else 1
+        scaled = ([1 if r == 1 else max(round(r * finer), least) for r in x.resolution] for x in self.lattices)
+        lattices = tuple(LatticeConfig(tuple(r), x.features) for r, x in zip(scaled, self.lattices))
+        return replace(self, lattices=lattices)
 
     def fitted_to(self, grid: Grid) -> "ModelConfig":
         """The same model for data of these dims: a flat axis gets 1 node, the others as many as keep the size."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..brick_layout import BrickLayout
 from ..errors import ConfigError
-from ..network.model_config import ModelConfig
+from ..network.model_config import LEAST_RATE_BYTES, ModelConfig
 from ..validation import check, check_number
 from .train_config import TrainConfig
 
 AIMS = ("settings", "size", "quality", "time")
 FILE_BYTES, BRICK_BYTES = 1300, 1150  # of a model file beside its weights: of all of it, of each brick; measured
-MACROCELLS = 0.02  # of the weights' bytes, about; at most twice as many, see `stored_macrocells.py`
+COMPACT_BYTES = 160_000  # of the coded numbers of a compact model whose size is not said
+MACROCELLS, COMPACT_MACROCELLS = 0.02, 0.03  # of the weights' bytes, about; at most twice as many, see `stored_macrocells.py`
 TIMED_STEPS = 100_000  # at most, when only the time is to end a training
 
 
@@ -48,7 +50,7 @@ class Aim:
             ConfigError: A file of rounded numbers is to have a size, which is known only when they are trained, or the time
                 is not said.
         """
-        if self.aim == "size" and train.rounding > 0:
+        if self.aim == "size" and train.rounding > 0 and not train.rate_bytes:
             raise ConfigError(
                 f"Rounding: expected 0 or -1 with the Aim Size, found {train.rounding:g}; rounded numbers take what they need"
             )
@@ -71,6 +73,27 @@ def estimated_bytes(model: ModelConfig, components: int, bricks: int, rounded: b
     return round(FILE_BYTES + bricks * (BRICK_BYTES + (1 + MACROCELLS) * weights))
 
 
+def compact_file_bytes(rate_bytes: int, bricks: int) -> int:
+    """Of the file of a training for bytes (`TrainConfig.rate_bytes`), about; masks are left out."""
+    return round(FILE_BYTES + bricks * BRICK_BYTES + (1 + COMPACT_MACROCELLS) * rate_bytes)
+
+
+def rate_bytes_for(file_bytes: int, bricks: int) -> int:
+    """`TrainConfig.rate_bytes` of a file of about so many bytes.
+
+    Raises:
+        ConfigError: There is no room for numbers.
+    """
+    least = compact_file_bytes(LEAST_RATE_BYTES * bricks, bricks)
+    if file_bytes < least:
+        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {_bricks(bricks)}, found {file_bytes}")
+    return int((file_bytes - compact_file_bytes(0, bricks)) / (1 + COMPACT_MACROCELLS))
+
+
+def _bricks(count: int) -> str:
+    return f"{count} brick{'s' * (count > 1)}"
+
+
 def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks: int) -> int:
     """How many numbers of all bricks together make a file of about so many bytes.
 
@@ -83,8 +106,7 @@ def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks:
     smallest = model.with_parameters(1)
     least = estimated_bytes(smallest, components, bricks)
     if file_bytes < 0.9 * least:
-        of = f"{bricks} brick{'s' * (bricks > 1)}"
-        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {of}, found {file_bytes}")
+        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {_bricks(bricks)}, found {file_bytes}")
     low, high = 1, max(file_bytes, smallest.parameter_count(components))
     while high - low > 1:
         middle = (low + high) // 2
@@ -93,3 +115,21 @@ def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks:
     options = [model.with_parameters(n).parameter_count(components) for n in (low, high)]
     sizes = [estimated_bytes(model.with_parameters(n), components, bricks) for n in (low, high)]
     return bricks * options[abs(sizes[0] - file_bytes) > abs(sizes[1] - file_bytes)]
+
+
+def lattices_for(rate_bytes: int, layout: BrickLayout) -> ModelConfig:
+    """The network of a brick when the coded numbers of all bricks are to have so many bytes."""
+    core = layout.core(0)
+    dims = tuple(b - a for a, b in zip(core.start, core.stop))
+    return ModelConfig.of_bytes(rate_bytes // layout.count, dims)
+
+
+def step_cost(points: int, numbers: int, placed: bool) -> float:
+    """Of a step of a training, relative to others: its points, and the numbers that it moves; measured.
+
+    Args:
+        points: Of a batch.
+        numbers: Trained ones.
+        placed: Whether the network has placed grids; lattices alone are read several times faster.
+    """
+    return 150.0 * points + numbers if placed else 20.0 * points + 0.15 * numbers

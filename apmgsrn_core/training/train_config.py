@@ -13,7 +13,7 @@ PLACEMENTS = ("kdtree", "published", "random")
 SCHEDULES = ("auto", "cosine", "plateau")
 POSITIONS = ("auto", "values", "continuous")
 PRECISIONS = ("auto", "full", "fast")
-SERIES_ROUNDING = 0.2
+SERIES_ROUNDING, RATE_ROUNDING = 0.2, 0.02
 QUALITIES = {"draft": 0.25, "normal": 1.0, "best": 2.5}  # steps, relative to the automatic number
 
 
@@ -53,6 +53,10 @@ class TrainConfig:
             (`ModelConfig.for_series`) and whose batches are smaller.
         rounding: Share of the error of a network that rounding its numbers may add to it (0.2: 0.8 dB), so that each takes few
             bits in the file; 0 keeps them in the model's storage type; below 0: automatic (0.2 in a time series, else 0).
+        rate_bytes: Bytes that the coded numbers of all bricks are to take: they are trained with rounded features and the bits
+            that these take as a part of the loss (`rate_term.py`); 0: without. Meant for global lattices (`ModelConfig.of_bytes`).
+        rate_step: Rounding step of features with `rate_bytes`.
+        rate_noise: Share of the training in which noise stands for the rounding with `rate_bytes`.
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
         precision: "full": fp32 (published); "fast": half precision in the decoder's products where the device is faster
@@ -92,6 +96,9 @@ class TrainConfig:
     transform_stop: float | None = None
     series_steps: float = 0.5
     rounding: float = -1.0
+    rate_bytes: int = 0
+    rate_step: float = 0.0625
+    rate_noise: float = 0.7
     precision: str = "auto"
     density_window: int = 1000
     density_tolerance: float = 1e-4
@@ -105,7 +112,7 @@ class TrainConfig:
         for field, low, high in (
             ("iterations", 0, 10**9), ("seed", 0, 2**31 - 1), ("batch_size", 0, 2**24),
             ("importance_blocks", 1, 64), ("importance_start", 0, 10**9), ("importance_refresh", 1, 10**9),
-            ("global_grids", 0, 65536), ("density_window", 1, 10**9),
+            ("global_grids", 0, 65536), ("density_window", 1, 10**9), ("rate_bytes", 0, 2**40),
         ):  # fmt: skip
             check_number(self, field, low, high, int)
         for field, low, high in (
@@ -113,6 +120,7 @@ class TrainConfig:
             ("final_learning_rate", 0, 10), ("beta_1", 0, 0.9999999), ("beta_2", 0, 0.9999999),
             ("epsilon", 0, 1), ("coarse_share", 0, 0.9), ("complexity_power", 0, 10), ("box_overlap", 1, 10),
             ("density_tolerance", 0, 1), ("series_steps", 0.001, 10), ("rounding", -1, 10),
+            ("rate_step", 1e-6, 1e6), ("rate_noise", 0, 1),
         ):  # fmt: skip
             check_number(self, field, low, high)
         for field, high, kind in (
@@ -125,16 +133,20 @@ class TrainConfig:
         check(good, "transform_gradient", "True, False or None", self.transform_gradient)
         if self.transform_gradient and self.placement != "kdtree":
             raise ConfigError(f"transform_gradient: only placement 'kdtree' uses it, found {self.placement!r}")
+        if self.rate_bytes and self.placement == "published":
+            raise ConfigError(f"rate_bytes: expected 0 with placement 'published', found {self.rate_bytes}")
+        if self.rate_bytes and self.rounding == 0:
+            raise ConfigError("rounding: expected more than 0 with rate_bytes, whose numbers are rounded, found 0")
 
     def resolved(self, grid: Grid, series: bool = False) -> "TrainConfig":
         """The same config with every automatic value filled in for this data; `series`: of a time step of a series."""
-        published = self.placement == "published"
+        published, for_bytes = self.placement == "published", self.rate_bytes > 0
         moving = published or (self.placement == "kdtree" and self.transform_gradient in (None, True))
-        rate = self.learning_rate or (0.01 if published else 0.02)
+        rate = self.learning_rate or (0.01 if published or for_bytes else 0.02)
         steps = 10_000 * QUALITIES[self.quality] if published else automatic_iterations(grid, self.quality)
         automatic = {
             "iterations": max(round(steps * (self.series_steps if series else 1.0)), 1),
-            "batch_size": 100_000 if published else 2_000 if series else 5_000,
+            "batch_size": 100_000 if published else 8_000 if for_bytes else 2_000 if series else 5_000,
             "schedule": "plateau" if published else "cosine",
             "positions": "continuous" if published else "values",
             "learning_rate": rate,
@@ -150,7 +162,9 @@ class TrainConfig:
             "precision": "auto",
         }  # fmt: skip
         chosen = {k: v for k, v in automatic.items() if getattr(self, k) == words.get(k)}
-        rounding = self.rounding if self.rounding >= 0 else SERIES_ROUNDING if series else 0.0
+        if series and for_bytes:
+            raise ConfigError(f"rate_bytes: expected 0 in a time series, found {self.rate_bytes}")
+        rounding = self.rounding if self.rounding >= 0 else RATE_ROUNDING if for_bytes else SERIES_ROUNDING if series else 0.0
         return replace(self, rounding=float(rounding), **chosen)
 
     def to_dict(self) -> dict:

@@ -18,6 +18,7 @@ from ..file.model_file import ModelFile, read_model
 from ..grid import Grid, Region
 from ..network.model_config import ModelConfig
 from ..validation import check
+from .aim import lattices_for
 from .history import TrainingState
 from .train_config import TrainConfig
 from .volume_job import VolumeJob
@@ -62,9 +63,9 @@ def train_volume(
         name: Of the array, stored in the model.
         arrays: Of several arrays, or to choose the value transform of one: what the components of the values are, those of
             the arrays one after the other, in a type that holds them all; () is one array of that name.
-        model: The network of a brick, on the average of the bricks. Its resolution is fitted to flat data. None: the small
-            preset, of a time step of several with twice the numbers (`ModelConfig.for_series`). A time step that is appended has
-            the bricks and networks of the model that it follows.
+        model: The network of a brick, on the average of the bricks. Its resolution is fitted to flat data. None: lattices for
+            `train.rate_bytes` where that is set (`lattices_for`), else the small preset, of a time step of several with twice the
+            numbers (`ModelConfig.for_series`). A time step that is appended has the bricks and networks of the model that it follows.
         train: How to train it. A time budget is for all bricks together; looking at them and reading are not counted.
         bricks: Along x, y, z; 0 = automatic: one while it has at most 256^3 values, fits the memory and, with `parameters`,
             gives no brick more than `model` has (the memory of the computers may then decide). Or a layout of your own.
@@ -96,7 +97,7 @@ def train_volume(
     """
     communicator = Communicator(comm)
     series = series or append is not None
-    model = model or default_model(series)
+    chosen, model = model, model or default_model(series)
     devices = communicator.together(lambda: devices_of_rank(device, communicator.neighbours))
     pieces = owners = None
     components, dtype, value_bytes = _agreed_description(values, grid, region, name, communicator)
@@ -106,6 +107,8 @@ def train_volume(
     layout = bricks if base is None else base.header.layout
     if not isinstance(layout, BrickLayout):
         layout = choose_layout(grid, bricks, value_bytes, model, components, parameters, devices, communicator)
+    if chosen is None and train.rate_bytes:
+        model = communicator.together(lambda: lattices_for(train.rate_bytes, layout))
     if region is not None:
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)

@@ -11,6 +11,7 @@ from .density_placement import DensityPlacement
 from .graph_step import GraphStep
 from .history import RunningMean
 from .optimizer import Adam, ParameterGroup
+from .rate_term import RateTerm
 from .train_config import TrainConfig
 
 
@@ -20,14 +21,16 @@ class HostStep:
     Args:
         network: On its device.
         config: Resolved.
+        values: Of the data, that the network stands for.
 
     Attributes:
         groups: Of features, decoder and, with `transform_gradient`, transforms; a schedule changes their `rate`.
         last_loss: Weighted mean squared error of the last step.
     """
 
-    def __init__(self, network, config: TrainConfig):
+    def __init__(self, network, config: TrainConfig, values: int = 0):
         self._network, self._kernel = network, kernel_for(network, config.precision)
+        self._rate = RateTerm(network, config, self._kernel, values) if config.rate_bytes else None
         decoder = [p for n, p in network.named_parameters() if n not in ("features", "transforms")]
         self.groups = [ParameterGroup(p, config.learning_rate) for p in ([network.features], decoder)]
         if config.transform_gradient:
@@ -56,7 +59,11 @@ class HostStep:
         """
         batch = batch.to(self._network.features.device)
         weights = batch.weights[:, 0]
+        if self._rate is not None:
+            self._rate.begin(progress, self.loss())
         squared_error = self._kernel.backward(self._network, batch.points, batch.targets, batch.weights, direct)
+        if self._rate is not None:
+            self._rate.end()
         share = float((weights > 0).float().mean())
         self.last_loss = float((squared_error * weights).mean())
         if share:
@@ -76,6 +83,7 @@ class HostStep:
         return {
             "optimizer": self._optimizer.state(), "mean": self._mean.state(), "last_loss": self.last_loss,
             "density": None if self._density is None else self._density.state(),
+            "rate": None if self._rate is None else self._rate.state(),
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
@@ -85,11 +93,13 @@ class HostStep:
         self.last_loss = state["last_loss"]
         if self._density is not None:
             self._density.restore(state["density"])
+        if self._rate is not None:
+            self._rate.restore(state["rate"])
 
 
 class DeviceStep:
     """The same without waiting for the GPU in a step; the published placement and schedule, which read the loss of each
-    step, stay with `HostStep`."""
+    step, and a training for bytes stay with `HostStep`."""
 
     settled = True
     last_loss = math.nan  # stays on the device
@@ -113,9 +123,11 @@ class DeviceStep:
 
 def stays_on_device(device: torch.device, config: TrainConfig) -> bool:
     """Whether a training runs without waiting for its device."""
-    return device.type == "cuda" and config.placement != "published" and config.schedule == "cosine"
+    return device.type == "cuda" and config.placement != "published" and config.schedule == "cosine" and not config.rate_bytes
 
 
-def make_step(network, config: TrainConfig) -> HostStep | DeviceStep:
-    """What runs the steps of a network where it is."""
-    return (DeviceStep if stays_on_device(network.features.device, config) else HostStep)(network, config)
+def make_step(network, config: TrainConfig, values: int) -> HostStep | DeviceStep:
+    """What runs the steps of a network where it is; `values`: see `HostStep`."""
+    if stays_on_device(network.features.device, config):
+        return DeviceStep(network, config)
+    return HostStep(network, config, values)

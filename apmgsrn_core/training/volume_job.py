@@ -18,6 +18,7 @@ from ..file.model_file import ModelFile
 from ..file.weights import brick_config
 from ..grid import Grid
 from ..network.model_config import ModelConfig
+from .aim import step_cost
 from .fingerprint import training_key
 from .time_series import check_follows
 from .train_config import TrainConfig
@@ -137,7 +138,8 @@ class BrickPlan:
         """Of its training, relative to other bricks: steps by points, and numbers that each step moves."""
         if self.value is not None:
             return 0.0
-        return self.train.iterations * (150.0 * self.train.batch_size + self.model.parameter_count())
+        placed = self.model.number_of_grids > 0
+        return self.train.iterations * step_cost(self.train.batch_size, self.model.parameter_count(), placed)
 
 
 def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
@@ -154,6 +156,7 @@ def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
     if job.base is not None:
         models = tuple(brick_config(job.base.header.manifest, brick) for brick in range(job.layout.count))
     infos = job.infos(survey)
+    numbers = [m.parameter_count() * (not s.constant) for m, s in zip(models, survey.bricks)]
     plans = []
     for brick, (model, summary) in enumerate(zip(models, survey.bricks)):
         grid = job.layout.grid_of(brick, job.grid)
@@ -163,7 +166,9 @@ def plan_bricks(job: VolumeJob, survey: Survey) -> tuple[BrickPlan, ...]:
             model = constant_model(job.components, grid)
         elif job.initial and model == constant_model(job.components, grid) and job.layout.count > 1:
             raise ConfigError(f"the initial model cannot be refined: its brick {brick} is of one value, which it is no more")
-        plans.append(BrickPlan(brick, grid, model, job.train.resolved(grid, job.series), value))
+        train = job.train.resolved(grid, job.series)
+        train = replace(train, rate_bytes=train.rate_bytes * numbers[brick] // max(sum(numbers), 1))
+        plans.append(BrickPlan(brick, grid, model, train, value))
     return tuple(plans)
 
 

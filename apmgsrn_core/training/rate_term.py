@@ -1,0 +1,133 @@
+"""Training for bytes: features are rounded while they are learned, and the bits that they will take are a part of the loss.
+
+Loss: mean squared error + price * bits / values. The price is steered so that the coded network has the bytes that are wanted;
+how many bits the coder really takes is measured now and then. At first noise stands for the rounding; then features are rounded,
+and a slope of a rounded feature is taken to be that of the feature.
+
+Source: Balle, Laparra and Simoncelli 2017 (ICLR, arXiv:1611.01704); straight-through slopes: Bengio, Leonard and Courville 2013
+(arXiv:1308.3432). The steering is our own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..file.coded_network import coded_numbers
+from ..network.feature_bits import expected_bits, scales_around, seed_of
+from .train_config import TrainConfig
+
+FIRST_PRICE = 2.5e-5  # low: fine features that die early do not come back
+QUIET = 0.05  # share of the training in which the price stays
+LOOKS, MOST_STEPS_A_LOOK = 150, 40  # in a training: scales are found anew and the price is steered
+PULL, DRIFT = 3.5, 0.2  # of the price's logarithm: how it follows the excess of bytes, and drifts with it in a look
+LATE = 0.1  # the pull grows as 1 / (what is left of the training + LATE), for slow features follow slowly
+AHEAD, SMOOTH, MOST_SLOPE = 0.08, 0.2, 10.0  # of the training: the excess is foreseen so far, by its smoothed slope
+ALLOWED = 0.12  # of the bytes, that they may be more at the start: they go on falling when the price does not rise any more
+MOST_EXCESS, MOST_PULL = 0.7, 3.0  # of the bytes' and of the price's logarithm
+MEASURED_AT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.94, 0.97)  # of the training: the coder's own bytes
+POINTS = 1 << 13  # on which the decoder's rounding is found for that
+NUMBER_BITS, CODED_PART = 8.0, 0.8  # of a number that is no feature, and of the expected bits of features, until it is measured
+
+
+class RateTerm:
+    """The bits of a network's features as a term of its loss.
+
+    Args:
+        network: On its device; features may be in global lattices and placed grids.
+        config: Resolved, with `rate_bytes`.
+        kernel: The network's.
+        values: Of the data that the network stands for.
+
+    Attributes:
+        price: Mean squared error that one bit for each value may save.
+        bits: Of the coded network, about.
+    """
+
+    def __init__(self, network, config: TrainConfig, kernel, values: int):
+        self._network, self._config, self._kernel, self._values = network, config, kernel, max(values, 1)
+        self._features = network.features.detach()
+        self._kept, self._scales = torch.empty_like(self._features), torch.ones_like(self._features)
+        self._points = torch.rand(POINTS, 3, generator=torch.Generator().manual_seed(config.seed)) * 2 - 1
+        self._other_bits = NUMBER_BITS * (network.config.parameter_count() - network.table.feature_count)
+        self.price, self.bits, self._coded_part = FIRST_PRICE, math.nan, CODED_PART
+        self._look_every = min(max(config.iterations // LOOKS, 1), MOST_STEPS_A_LOOK)
+        self._step = self._measured = 0
+        self._drifted = self._slope = 0.0
+        self._before: tuple[float, float] | None = None  # excess at a progress, of the last look
+        self._noisy = True
+
+    def begin(self, progress: float, loss: float) -> None:
+        """Put disturbed or rounded features into the network for a step.
+
+        Args:
+            progress: Share of the training that is done.
+            loss: Mean squared error so far; NaN: not known.
+        """
+        config = self._config
+        if self._step % self._look_every == 0:
+            self._look(progress, loss)
+        self._noisy = progress < config.rate_noise
+        seed = seed_of(config.seed, self._step) if self._noisy else None
+        self._kept.copy_(self._features)
+        self._features.copy_(self._kernel.disturbed(self._kept, config.rate_step, seed))
+        self._step += 1
+
+    def _look(self, progress: float, loss: float) -> None:
+        """Find the scales and the bits, and steer the price."""
+        self._scales = scales_around(self._network.table, self._features, self._config.rate_step)
+        self.bits = self._other_bits + self._coded_part * self._expected_bits()
+        due = sum(progress >= at for at in MEASURED_AT)
+        if self._measured < due and math.isfinite(loss):
+            self._measured = due
+            self._measure(loss)
+        excess = self._foreseen_excess(progress)
+        if progress <= QUIET:
+            return
+        self._drifted += DRIFT * excess
+        pull = PULL / (1 - progress + LATE)
+        self.price = FIRST_PRICE * math.exp(self._drifted + min(max(pull * excess, -MOST_PULL), MOST_PULL))
+
+    def _foreseen_excess(self, progress: float) -> float:
+        """Of the bits a little later, as the logarithm of their ratio to what is wanted."""
+        wanted = 8.0 * self._config.rate_bytes * (1 + ALLOWED * (1 - progress))
+        excess = math.log(max(self.bits, 1.0) / wanted)
+        if self._before is not None and progress > self._before[1]:
+            slope = (excess - self._before[0]) / (progress - self._before[1])
+            self._slope += SMOOTH * (min(max(slope, -MOST_SLOPE), MOST_SLOPE) - self._slope)
+        self._before = excess, progress
+        foreseen = excess + min(AHEAD, 1 - progress) * self._slope
+        return min(max(foreseen, -MOST_EXCESS), MOST_EXCESS)
+
+    def end(self) -> None:
+        """Take the features back, and add the bits' slopes to the gradient that the step has left."""
+        step, weight = self._config.rate_step, self.price / self._values
+        at = self._features if self._noisy else self._kept
+        self._kernel.add_bit_slopes(self._network.features.grad, at, self._scales, step, weight)
+        self._features.copy_(self._kept)
+
+    def _expected_bits(self) -> float:
+        return expected_bits(self._features, self._scales, self._config.rate_step)
+
+    def _measure(self, loss: float) -> None:
+        """How many bits the coder takes, relative to what is expected."""
+        network, config = self._network, self._config
+        errors = (loss,) * network.config.output_components
+        self.bits = 8.0 * len(coded_numbers(network, self._points, errors, config.rounding, config.rate_step))
+        self._coded_part = max(self.bits - self._other_bits, 1.0) / max(self._expected_bits(), 1.0)
+
+    def state(self) -> dict:
+        """For a checkpoint."""
+        return {
+            "price": self.price, "bits": self.bits, "coded_part": self._coded_part, "step": self._step,
+            "measured": self._measured, "drifted": self._drifted, "slope": self._slope, "before": self._before,
+            "scales": self._scales,
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self.price, self.bits, self._coded_part = state["price"], state["bits"], state["coded_part"]
+        self._step, self._measured, self._drifted = state["step"], state["measured"], state["drifted"]
+        self._slope, self._before = state["slope"], None if state["before"] is None else tuple(state["before"])
+        self._scales = state["scales"].to(self._features)

@@ -1,0 +1,238 @@
+"""Training for bytes: the size is met, the numbers are those of the rounded features, and it goes on after a break."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from volumes import wave
+
+from apmgsrn_core import ConfigError, Grid, LatticeConfig, ModelConfig, NeuralVolume, TrainConfig, train_volume
+from apmgsrn_core.file.model_file import ModelFile
+from apmgsrn_core.file.network_reader import read_network
+from apmgsrn_core.network.model import Network
+from apmgsrn_core.training import rate_term
+from apmgsrn_core.training.rate_term import RateTerm
+
+QUIET = {"on_progress": lambda state: True, "on_warning": lambda line: None, "device": "cpu"}
+RATE = {"batch_size": 2000, "iterations": 500}
+
+
+def rough(dims=(25, 24, 23), seed=0):
+    """Values with structure of several sizes, and noise."""
+    values, grid = wave(dims)
+    z, y, x = np.meshgrid(*(np.linspace(0, 1, n) for n in values.shape), indexing="ij")
+    fine = 20 * np.sin(25 * x + 9 * y) * np.sin(17 * z) + np.random.default_rng(seed).normal(0, 2, values.shape)
+    return (values + fine).astype(np.float32), grid
+
+
+def train(values, grid, size, **settings):
+    config = {**RATE, **{k: settings.pop(k) for k in list(settings) if k in TrainConfig.__dataclass_fields__}}
+    return train_volume(values, grid, train=TrainConfig(rate_bytes=size, **config), **QUIET, **settings)
+
+
+def coded_bytes(data: bytes) -> int:
+    """Of the numbers of all bricks."""
+    file = ModelFile(data)
+    return sum(len(file.read_section(brick)["coded"]) for brick in range(file.header.layout.count))
+
+
+# ---- the network --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(4000, 2_000_000), st.tuples(*[st.integers(64, 400)] * 3))
+def test_lattices_for_bytes_are_about_as_fine_on_all_axes(size, dims):
+    model = ModelConfig.of_bytes(size, dims)
+    finest = model.lattices[0].resolution
+    assert all(3 <= r <= n for r, n in zip(finest, dims)) and len(set(x.resolution for x in model.lattices)) == len(model.lattices)
+    unbounded = [n / r for r, n in zip(finest, dims) if 6 <= r < n]
+    assert max(unbounded, default=1) <= 1.2 * min(unbounded, default=1)
+    if all(12 <= r < n for r, n in zip(finest, dims)):
+        assert model.feature_parameters == pytest.approx(4.1 * size, rel=0.25)
+
+
+def test_lattices_of_flat_data():
+    model = ModelConfig.of_bytes(5000, (400, 1, 301))
+    assert all(x.resolution[1] == 1 for x in model.lattices)
+    assert math.prod(model.lattices[0].resolution) == pytest.approx(3.1 * 5000, rel=0.1)
+    assert model.fitted_to(Grid((400, 1, 301))).lattices == model.lattices
+
+
+def test_a_share_of_the_numbers_makes_coarser_lattices():
+    model = ModelConfig.of_bytes(50_000, (128, 128, 128))
+    part = model.with_parameters(model.parameter_count() // 8)
+    assert part.parameter_count() == pytest.approx(model.parameter_count() / 8, rel=0.15)
+    assert [x.features for x in part.lattices] == [x.features for x in model.lattices]
+
+
+def test_what_does_not_go_together_is_refused():
+    for wrong in ({"placement": "published"}, {"rounding": 0}, {"rate_step": 0}, {"rate_noise": 2}, {"rate_bytes": -1}):
+        with pytest.raises(ConfigError):
+            TrainConfig(**{"rate_bytes": 5000, **wrong})
+    with pytest.raises(ConfigError, match="rate_bytes: expected 0 in a time series, found 5000"):
+        values, grid = wave()
+        train_volume(values, grid, train=TrainConfig(rate_bytes=5000), series=True, time=0.0, **QUIET)
+
+
+# ---- the term -----------------------------------------------------------------------------------------
+
+
+class Still:
+    """A kernel that only counts."""
+
+    @staticmethod
+    def disturbed(features, step, seed):
+        return torch.full_like(features, 1.0 if seed is None else 2.0)
+
+    @staticmethod
+    def add_bit_slopes(gradient, features, scales, step, weight):
+        gradient.add_(features, alpha=weight)
+
+
+def term(**settings):
+    model = ModelConfig(0, lattices=(LatticeConfig((4, 4, 4), 1),), bias=True).with_components(1)
+    config = TrainConfig(rate_bytes=3000, **settings).resolved(Grid((8, 8, 8)))
+    network = Network(model, torch.Generator().manual_seed(0))
+    network.features.grad = torch.zeros_like(network.features)
+    return network, RateTerm(network, config, Still(), 100)
+
+
+def test_the_network_has_its_own_features_again_after_a_step():
+    network, rate = term(rate_noise=0.5)
+    before = network.features.detach().clone()
+    for progress, seen in ((0.1, 2.0), (0.9, 1.0)):
+        rate.begin(progress, math.nan)
+        assert float(network.features.detach()[0]) == seen
+        rate.end()
+        assert torch.equal(network.features, before)
+
+
+def test_slopes_are_taken_where_the_noise_was_and_else_at_the_features():
+    for progress, at in ((0.1, 2.0), (0.9, None)):
+        network, rate = term(rate_noise=0.5)
+        rate.begin(progress, math.nan)
+        rate.end()
+        expected = torch.full_like(network.features, at) if at else network.features.detach()
+        torch.testing.assert_close(network.features.grad, expected * rate.price / 100)
+
+
+@pytest.mark.parametrize("bits, rises", [(1e6, True), (1e2, False)])
+def test_the_price_rises_while_the_network_is_too_large(bits, rises, monkeypatch):
+    network, rate = term()
+    monkeypatch.setattr(rate, "_expected_bits", lambda: bits)
+    monkeypatch.setattr(rate, "_measure", lambda loss: None)
+    monkeypatch.setattr(rate, "_other_bits", 0.0)
+    prices = []
+    for progress in np.linspace(0, 0.9, 60):
+        rate.begin(float(progress), 0.01)
+        rate.end()
+        prices.append(rate.price)
+    assert len(set(prices[:6])) == 1  # quiet at first
+    assert (np.diff(prices) >= 0).all() if rises else (np.diff(prices) <= 0).all()
+    assert prices[-1] > 1.3 * prices[0] if rises else prices[-1] < prices[0] / 1.3
+
+
+def test_a_restored_term_goes_on_alike():
+    network, rate = term()
+    for progress in np.linspace(0, 0.5, 43):
+        rate.begin(float(progress), 0.01)
+        rate.end()
+    other_network, other = term()
+    other_network.load_state_dict(network.state_dict())
+    other.restore(rate.state())
+    for one in (rate, other):
+        one.begin(0.6, 0.01)
+    assert (rate.price, rate.bits) == (other.price, other.bits) and torch.equal(rate._scales, other._scales)
+
+
+# ---- whole trainings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dims, size, iterations", [((33, 30, 31), 5000, 700), ((40, 40, 40), 8000, 1000)])
+def test_a_network_has_the_bytes_that_are_wanted(dims, size, iterations):
+    values, grid = rough(dims)
+    result = train(values, grid, size, iterations=iterations)
+    assert coded_bytes(result.to_bytes()) == pytest.approx(size, rel=0.03)
+
+
+@pytest.mark.slow
+def test_it_is_better_than_placed_grids_of_the_same_file_size():
+    values, grid = rough((40, 40, 40))
+    compact = train(values, grid, 8000, iterations=1000)
+    size = len(compact.to_bytes())
+    model = ModelConfig.of_size(2000)
+    while len(pack(model.with_parameters(model.parameter_count() + 300))) < size:
+        model = model.with_parameters(model.parameter_count() + 300)
+    placed = train_volume(values, grid, model=model, train=TrainConfig(iterations=1000), **QUIET)
+    assert len(placed.to_bytes()) > 0.9 * size
+    assert compact.psnr > placed.psnr + 1.0
+
+
+def pack(model: ModelConfig) -> bytes:
+    values, grid = wave((40, 40, 40))
+    return train_volume(values, grid, model=model, train=TrainConfig(iterations=1), **QUIET).to_bytes()
+
+
+@pytest.mark.slow
+def test_bricks_share_the_bytes():
+    values, grid = rough((48, 24, 24))
+    result = train(values, grid, 6000, bricks=(2, 1, 1), iterations=700)
+    assert coded_bytes(result.to_bytes()) == pytest.approx(6000, rel=0.05)
+    assert result.psnr > 30
+
+
+def test_features_are_whole_steps_in_the_file():
+    values, grid = rough((16, 15, 14))
+    result = train(values, grid, 3000, iterations=60)
+    network = read_network(ModelFile(result.to_bytes()), 0, 1)
+    numbers = network.features.detach().numpy() / TrainConfig().rate_step
+    np.testing.assert_array_equal(numbers, np.rint(numbers))
+    assert NeuralVolume.from_bytes(result.to_bytes(), "cpu").reconstruct().shape == values.shape
+
+
+def test_the_same_training_gives_the_same_bytes():
+    values, grid = rough((16, 15, 14))
+    one, two = (train(values, grid, 3000, iterations=50).to_bytes() for _ in range(2))
+    assert one == two != train(values, grid, 3000, iterations=50, seed=1).to_bytes()
+
+
+def test_a_checkpoint_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    values, grid = rough((16, 15, 14))
+    path = tmp_path / "m.apmgsrn"
+    whole = train(values, grid, 3000, iterations=90).to_bytes()
+    begun = RateTerm.begin
+
+    def failing(self, progress, loss):
+        if progress > 0.6:
+            raise KeyboardInterrupt
+        begun(self, progress, loss)
+
+    monkeypatch.setattr(RateTerm, "begin", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train(values, grid, 3000, iterations=90, path=path, checkpoint_interval=1e-9)
+    assert list((tmp_path / "m.apmgsrn.training").glob("*.state"))
+    monkeypatch.setattr(RateTerm, "begin", begun)
+    first = []
+    monkeypatch.setattr(RateTerm, "begin", lambda self, progress, loss: (first.append(progress), begun(self, progress, loss)))
+    assert train(values, grid, 3000, iterations=90, path=path, checkpoint_interval=1e-9).to_bytes() == whole
+    assert 0.5 < first[0] <= 0.62
+
+
+def test_a_fine_network_of_placed_grids_can_be_trained_for_bytes_too():
+    values, grid = rough((16, 15, 14))
+    model = replace(ModelConfig.of_size(6000), lattices=(LatticeConfig((9, 9, 9), 1),))
+    result = train(values, grid, 2500, iterations=300, model=model)
+    assert len(result.to_bytes()) < 6500 and result.psnr > 20
+
+
+def test_the_coder_is_asked_as_often_as_is_said(monkeypatch):
+    asked = []
+    monkeypatch.setattr(rate_term.RateTerm, "_measure", lambda self, loss: asked.append(loss))
+    values, grid = rough((12, 12, 12))
+    train(values, grid, 3000, iterations=100)
+    assert len(asked) == len(rate_term.MEASURED_AT)
