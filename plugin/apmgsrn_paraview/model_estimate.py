@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from apmgsrn_core import BrickLayout, ModelConfig, TrainConfig, estimated_bytes
+from apmgsrn_core import BrickLayout, ModelConfig, TrainConfig, compact_file_bytes, estimated_bytes, lattices_for, step_cost
 
 from .data_description import DataDescription
 
@@ -25,6 +25,7 @@ class ModelEstimate:
         series: Whether time steps are trained.
         rounded: Whether the stored numbers are rounded.
         sized: Whether `parameters` were found for a size of the file, whatever the bricks.
+        rate_bytes: Of the coded numbers of all bricks of a training for bytes; 0: of another.
 
     Its methods raise ConfigError for a model that cannot be.
     """
@@ -37,6 +38,7 @@ class ModelEstimate:
     series: bool
     rounded: bool
     sized: bool = False
+    rate_bytes: int = 0
 
     def brick_count(self) -> int:
         """How many bricks there are, as far as it is known."""
@@ -53,14 +55,18 @@ class ModelEstimate:
     def model_text(self) -> str:
         """The architecture in one line."""
         model, bricks = self._fitted_model(), self.brick_count()
-        resolution = " x ".join(map(str, model.grid_resolution))
-        stored = "rounded" if self.rounded else f"in {model.storage}"
+        stored = f"rounded to {self.rate_bytes} bytes" if self.rate_bytes else "rounded" if self.rounded else f"in {model.storage}"
         which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
         kept = ", those of the model that the step is appended to" if self.base is not None else ""
         return (
-            f"{self.number_of_parameters()} numbers {stored}{which} {model.number_of_grids} grids of {resolution}"
-            f" x {model.features_per_grid} ({model.interpolation}), decoder {model.hidden_layers} x {model.hidden_width}{kept}"
+            f"{self.number_of_parameters()} numbers {stored}{which} {_grids_text(model)} ({model.interpolation}),"
+            f" decoder {model.hidden_layers} x {model.hidden_width}{kept}"
         )
+
+    def lattices(self, rate_bytes: int) -> ModelConfig:
+        """The network of a brick when all are to have so many bytes."""
+        known = self._grid() is not None
+        return lattices_for(rate_bytes, self._layout()) if known else ModelConfig.of_bytes(rate_bytes, (128,) * 3)
 
     def training_text(self, train: TrainConfig) -> str:
         """What the automatic fields of a training come to; "" while the data's lattice is not known."""
@@ -88,6 +94,8 @@ class ModelEstimate:
 
     def file_bytes(self) -> int:
         """Of the model file with one time step, about; masks are left out."""
+        if self.rate_bytes:
+            return compact_file_bytes(self.rate_bytes, self.brick_count())
         if self.base is None:
             return estimated_bytes(self._fitted_model(), self._components(), self.brick_count(), self.rounded)
         return sum(estimated_bytes(model, self._components(), 1, self.rounded) for model in self._base_models())
@@ -103,7 +111,7 @@ class ModelEstimate:
     def cost_of_step(self, train: TrainConfig) -> float:
         """Of one brick on the average: its points, and the numbers that it moves (as `BrickPlan.cost`)."""
         points = self._resolved(train).batch_size if self._grid() is not None else train.batch_size or 5000
-        return 150.0 * points + self.number_of_parameters() / self.brick_count()
+        return step_cost(points, self.number_of_parameters() // self.brick_count(), self.model.number_of_grids > 0)
 
     def _components(self) -> int:
         if self.base is not None:
@@ -135,3 +143,12 @@ class ModelEstimate:
         if self.parameters:
             model = model.with_parameters(self.parameters // self.brick_count())
         return model if self.data is None or self.data.grid is None else model.fitted_to(self.data.grid)
+
+
+def _grids_text(model: ModelConfig) -> str:
+    """The placed grids and global lattices of a network."""
+    kinds = [(1, lattice.resolution, lattice.features) for lattice in model.lattices]
+    if model.number_of_grids:
+        kinds.insert(0, (model.number_of_grids, model.grid_resolution, model.features_per_grid))
+    named = (f"{count} grids of" if count > 1 or not model.lattices else "a lattice of" for count, *_ in kinds)
+    return ", ".join(f"{name} {' x '.join(map(str, resolution))} x {features}" for name, (_, resolution, features) in zip(named, kinds))

@@ -84,7 +84,9 @@ class TrainingRun:
         layout = base.header.layout if base is not None else core.choose_layout(
             source.grid, bricks, source.value_bytes, model, components, wanted, devices, communicator
         )  # fmt: skip
-        parameters = communicator.together(lambda: filter_.parameters(components, source.source_bytes, layout.count))
+        model, train, parameters = communicator.together(
+            lambda: filter_.fitted(model, train, components, source.source_bytes, layout)
+        )
         initial = communicator.from_root(filter_.read_initial) if base is None else b""
         time = source.time if self.pull.time is None else self.pull.time
         job = self.job = communicator.together(lambda: core.VolumeJob(

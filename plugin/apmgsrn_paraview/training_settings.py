@@ -7,16 +7,20 @@ from dataclasses import replace
 
 from apmgsrn_core import (
     AIMS,
+    COMPACT_BYTES,
     PRESETS,
     Aim,
+    BrickLayout,
     ConfigError,
     DataError,
     ModelConfig,
     ModelFileError,
     NetworkDescription,
     TrainConfig,
+    lattices_for,
     list_devices,
     parameters_for,
+    rate_bytes_for,
 )
 
 from . import vtk_bridge
@@ -32,7 +36,7 @@ ARCHITECTURE = (
     "number_of_grids", "features_per_grid", "grid_resolution", "interpolation",
     "hidden_layers", "hidden_width", "bias", "linear_skip",
 )  # fmt: skip
-PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:])  # saved states hold their places: only add at the end
+PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:], "compact")  # saved states hold their places: only add at the end
 WISHES = ("aim", "target_ratio", "target_bytes", "target_psnr")
 TRAINING = (
     "quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate",
@@ -94,20 +98,50 @@ class TrainingSettings(Proxy):
         self.base_model = ModelInput()
 
     def model_config(self) -> ModelConfig:
+        """The network of a brick; of the preset "compact" that of any data, see `fitted`."""
         chosen = self.settings
+        if self.is_compact:
+            return ModelConfig.of_bytes(COMPACT_BYTES, (128,) * 3)
         if chosen["preset"] != "custom":
             model = replace(ModelConfig.preset(chosen["preset"]), storage=chosen["storage"])
             return model.for_series() if self._is_series() and not chosen["preset"].startswith("published") else model
         return ModelConfig(storage=chosen["storage"], **{field: chosen[field] for field in ARCHITECTURE})
 
     def train_config(self) -> TrainConfig:
-        return self.aim().train_config(TrainConfig(**{field: self.settings[field] for field in TRAINING}))
+        """The training; of the preset "compact" for as many bytes as it has by itself, see `fitted`."""
+        own = {"rate_bytes": COMPACT_BYTES} if self.is_compact else {}
+        return self.aim().train_config(TrainConfig(**own, **{field: self.settings[field] for field in TRAINING}))
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether a network is trained for a number of bytes."""
+        return self.settings["preset"] == "compact"
+
+    def fitted(
+        self, model: ModelConfig, train: TrainConfig, components: int, source_bytes: int, layout: BrickLayout
+    ) -> tuple[ModelConfig, TrainConfig, int]:
+        """Network and training for the bricks of some data, and the numbers of all bricks together; 0: as many as the model has in
+        each. Raises ConfigError."""
+        if not self.is_compact:
+            return model, train, self.parameters(components, source_bytes, layout.count)
+        size = self.rate_bytes(source_bytes, layout.count)
+        return lattices_for(size, layout), replace(train, rate_bytes=size), 0
+
+    def rate_bytes(self, source_bytes: int, bricks: int) -> int:
+        """Of the coded numbers of a compact model. Raises ConfigError."""
+        aim = self.aim()
+        known = aim.aim == "size" and (source_bytes or aim.target_bytes)
+        return rate_bytes_for(aim.file_bytes(source_bytes), bricks) if known else COMPACT_BYTES
 
     def aim(self) -> Aim:
         """What is wanted. Raises ConfigError when other settings contradict it."""
         chosen, aim = self.settings, Aim(**{field: self.settings[field] for field in WISHES})
         if aim.aim == "size" and self._is_series():
             raise ConfigError(f"Aim: expected TimeSteps to be Current with Size, found {chosen['time_steps'].capitalize()}")
+        if self.is_compact and self._is_series():
+            raise ConfigError(f"Preset: expected another than Compact with TimeSteps {chosen['time_steps'].capitalize()}")
+        if self.is_compact and chosen["parameters"]:
+            raise ConfigError(f"Parameters: expected 0 with the Preset Compact, which has bytes instead, found {chosen['parameters']}")
         if aim.aim == "size" and chosen["parameters"]:
             raise ConfigError(f"Parameters: expected 0 with the Aim Size, which finds them, found {chosen['parameters']}")
         return aim
@@ -122,7 +156,7 @@ class TrainingSettings(Proxy):
     def network_bytes(self, components: int) -> int:
         """Of one brick's network as it is stored, about. Raises ConfigError."""
         aim = self.aim()
-        wanted = aim.target_bytes if aim.aim == "size" else 0
+        wanted = aim.target_bytes if aim.aim == "size" else COMPACT_BYTES if self.is_compact else 0
         return wanted or self.model_config().model_bytes(components, self._is_rounded())
 
     def _is_series(self) -> bool:
@@ -130,7 +164,7 @@ class TrainingSettings(Proxy):
 
     def _is_rounded(self) -> bool:
         rounding = self.settings["rounding"]
-        return self._is_series() if rounding < 0 else rounding > 0
+        return self._is_series() or self.is_compact if rounding < 0 else rounding > 0
 
     def chosen_times(self, times: tuple) -> tuple:
         """Those of an input's time steps that are trained. Raises DataError when there are none."""
@@ -220,6 +254,9 @@ class TrainingSettings(Proxy):
             self.model_config(), 0 if sized else chosen["parameters"], chosen["bricks"], data, self._base(), self._is_series(),
             self._is_rounded(),
         )  # fmt: skip
+        if self.is_compact:
+            size = self.rate_bytes(0 if data is None else data.bytes, estimate.brick_count())
+            return replace(estimate, model=estimate.lattices(size), rate_bytes=size, rounded=True)
         if not sized or data is None or not (data.bytes or chosen["target_bytes"]):
             return estimate
         return replace(estimate, parameters=self.parameters(data.components, data.bytes, estimate.brick_count()), sized=True)

@@ -40,6 +40,24 @@ def test_the_file_has_the_size(source, tmp_path, wish, wanted, more):
     assert str(said[2]) in info(before, "EffectiveModel")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("bricks", [[1, 1, 1], [2, 1, 1]])
+def test_a_compact_file_has_the_size(source, tmp_path, bricks):
+    path = str(tmp_path / "m.apmgsrn")
+    settings = {**FAST, "Preset": "Compact", "Iterations": 250, "Bricks": bricks, "ModelFile": path}
+    before = filter_of(source, Aim="Size", TargetBytes=16_000, **settings)
+    assert info(before, "EstimatedBytes") == pytest.approx(16_000, rel=1e-3)
+    assert "lattice of" in info(before, "EffectiveModel") and "until" not in info(before, "EffectiveTraining")
+    before.UpdatePipeline()
+    assert info(before, "LastError") == "" and os.path.getsize(path) == pytest.approx(16_000, rel=0.1)
+
+
+def test_compact_without_a_size_has_its_own(source):
+    filter_ = filter_of(source, **{**FAST, "Preset": "Compact"})
+    assert info(filter_, "EstimatedBytes") == pytest.approx(166_000, rel=0.01)
+    assert "rounded to 160000 bytes" in info(filter_, "EffectiveModel")
+
+
 def test_a_mesh_has_the_size(tmp_path):
     path = str(tmp_path / "m.apmgsrn")
     settings = {**FAST, "Aim": "Size", "TargetBytes": 20_000, "MeshSamples": 2000, "ModelFile": path}
@@ -71,8 +89,12 @@ def test_a_quality_ends_it_or_says_what_to_do(source):
         ({"Aim": "Size", "Rounding": 0.2}, "Rounding: expected 0 or -1"),
         ({"Aim": "Size", "Parameters": 5000}, "Parameters: expected 0"),
         ({"Aim": "Size", "TimeSteps": "All"}, "Aim: expected TimeSteps to be Current"),
+        ({"Preset": "Compact", "TimeSteps": "All"}, "Preset: expected another than Compact with TimeSteps All"),
+        ({"Preset": "Compact", "Parameters": 5000}, "Parameters: expected 0 with the Preset Compact"),
+        ({"Preset": "Compact", "Rounding": 0}, "rounding: expected more than 0"),
+        ({"Preset": "Compact", "Aim": "Size", "TargetBytes": 2000}, "TargetBytes: expected at least"),
     ],
-    ids=["time", "bytes", "rounding", "parameters", "steps"],
+    ids=["time", "bytes", "rounding", "parameters", "steps", "compact steps", "compact parameters", "compact rounding", "few bytes"],
 )
 def test_what_contradicts_itself_is_told_before_and_after_apply(source, vtk_errors, settings, told):
     filter_ = filter_of(source, **{**FAST, **settings})
