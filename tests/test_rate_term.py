@@ -70,7 +70,7 @@ def test_a_share_of_the_numbers_makes_coarser_lattices():
 
 
 def test_what_does_not_go_together_is_refused():
-    for wrong in ({"placement": "published"}, {"rounding": 0}, {"rate_step": 0}, {"rate_noise": 2}, {"rate_bytes": -1}):
+    for wrong in ({"placement": "published"}, {"rounding": 0}, {"rate_step": 0}, {"rate_noise": 2}, {"rate_bytes": -1}, {"stop_psnr": 30}):
         with pytest.raises(ConfigError):
             TrainConfig(**{"rate_bytes": 5000, **wrong})
     with pytest.raises(ConfigError, match="rate_bytes: expected 0 in a time series, found 5000"):

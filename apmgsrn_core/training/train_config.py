@@ -135,6 +135,8 @@ class TrainConfig:
             raise ConfigError(f"transform_gradient: only placement 'kdtree' uses it, found {self.placement!r}")
         if self.rate_bytes and self.placement == "published":
             raise ConfigError(f"rate_bytes: expected 0 with placement 'published', found {self.rate_bytes}")
+        if self.rate_bytes and self.stop_psnr:  # only at the end do the numbers take the bytes that are wanted
+            raise ConfigError(f"stop_psnr: expected 0 with rate_bytes, found {self.stop_psnr:g}")
         if self.rate_bytes and self.rounding == 0:
             raise ConfigError("rounding: expected more than 0 with rate_bytes, whose numbers are rounded, found 0")
 

@@ -140,6 +140,8 @@ class TrainingSettings(Proxy):
             raise ConfigError(f"Aim: expected TimeSteps to be Current with Size, found {chosen['time_steps'].capitalize()}")
         if self.is_compact and self._is_series():
             raise ConfigError(f"Preset: expected another than Compact with TimeSteps {chosen['time_steps'].capitalize()}")
+        if self.is_compact and aim.aim == "quality":
+            raise ConfigError("Preset: expected another than Compact with the Aim Quality; it is trained for bytes (Aim Size)")
         if self.is_compact and chosen["parameters"]:
             raise ConfigError(f"Parameters: expected 0 with the Preset Compact, which has bytes instead, found {chosen['parameters']}")
         if aim.aim == "size" and chosen["parameters"]:

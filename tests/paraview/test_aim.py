@@ -92,9 +92,12 @@ def test_a_quality_ends_it_or_says_what_to_do(source):
         ({"Preset": "Compact", "TimeSteps": "All"}, "Preset: expected another than Compact with TimeSteps All"),
         ({"Preset": "Compact", "Parameters": 5000}, "Parameters: expected 0 with the Preset Compact"),
         ({"Preset": "Compact", "Rounding": 0}, "rounding: expected more than 0"),
+        ({"Preset": "Compact", "Aim": "Quality"}, "Preset: expected another than Compact with the Aim Quality"),
+        ({"Preset": "Compact", "StopPSNR": 30}, "stop_psnr: expected 0 with rate_bytes"),
         ({"Preset": "Compact", "Aim": "Size", "TargetBytes": 2000}, "TargetBytes: expected at least"),
     ],
-    ids=["time", "bytes", "rounding", "parameters", "steps", "compact steps", "compact parameters", "compact rounding", "few bytes"],
+    ids=["time", "bytes", "rounding", "parameters", "steps", "compact steps", "compact parameters", "compact rounding", "compact quality", "compact psnr",
+         "few bytes"],
 )
 def test_what_contradicts_itself_is_told_before_and_after_apply(source, vtk_errors, settings, told):
     filter_ = filter_of(source, **{**FAST, **settings})
