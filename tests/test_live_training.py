@@ -34,11 +34,12 @@ def finish(live, seconds=0.0):
     return slices
 
 
+@pytest.mark.parametrize("settings", [{}, {"rate_bytes": 5000}], ids=["", "for bytes"])
 @pytest.mark.parametrize("counts, dims", [((1, 1, 1), (9, 8, 7)), ((2, 1, 2), (17, 9, 16))])
-def test_slices_give_the_model_of_one_go(counts, dims):
+def test_slices_give_the_model_of_one_go(counts, dims, settings):
     values, grid = wave(dims)
-    at_once = core.drive_passes(passes(values, grid, counts, live=False), cut(values))
-    live = LiveTraining(passes(values, grid, counts), cut(values))
+    at_once = core.drive_passes(passes(values, grid, counts, live=False, train=tiny(**settings)), cut(values))
+    live = LiveTraining(passes(values, grid, counts, train=tiny(**settings)), cut(values))
     bricks = int(np.prod(counts))
     assert finish(live) == bricks * 60 + 1  # a slice of no length is one step, and the last one ends it
     assert live.result.to_bytes() == at_once.to_bytes()
