@@ -2,7 +2,7 @@
 # The tests in another ParaView: `bash tests/run.sh paraview5 | paraview6 [quick | long] [core] [plugin] [gui] [pytest arguments]`
 #
 # The Debian release that has that ParaView, with its Python and torch, is set up in a folder beside the system
-# (3.6 GB, two to five minutes the first time; as root, for chroot), from the Debian mirror that this computer's apt uses, and
+# (4.3 GB, two to five minutes the first time; as root, for chroot), from the Debian mirror that this computer's apt uses, and
 # kept. The checkout is seen there as /project, with a .venv and CPU kernels of its own. The arguments are those of
 # tests/run.sh; without a stage: plugin and gui. Nothing of this computer's ParaView, Python or .venv takes part.
 #
