@@ -63,11 +63,24 @@ def device_of_network(network: Callable, asked, chosen: torch.device) -> torch.d
     return tensor.device
 
 
-def _torchscript(source: NetworkSource, device: torch.device) -> nn.Module:
+def _torchscript(source: NetworkSource, device: torch.device) -> Callable:
     with warnings.catch_warnings():  # torch advises against writing such files; those that are there must be read
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)  # of torch 2.14 with Python 3.14
-        return torch.jit.load(str(source.file), map_location=device).eval()
+        network = torch.jit.load(str(source.file), map_location=device).eval()
+    return PlainScript(network) if device.type == "cpu" else network
+
+
+class PlainScript:
+    """A TorchScript network run as it is written: Debian 13's torch 2.6 optimises some by LLVM, for ever."""
+
+    def __init__(self, network: nn.Module):
+        self._network = network
+
+    def __call__(self, points: torch.Tensor) -> torch.Tensor:
+        """(n, 3) -> (n, c)."""
+        with torch.jit.optimized_execution(False):
+            return self._network(points)
 
 
 def _export(source: NetworkSource, device: torch.device) -> nn.Module:

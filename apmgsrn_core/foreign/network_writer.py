@@ -109,7 +109,7 @@ def _save_torchscript(network: nn.Module, file: Path) -> None:
 
 
 def _save_export(network: nn.Module, file: Path) -> None:
-    points = torch.export.Dim("points", min=1)
+    points = torch.export.Dim("points", min=1, max=1 << 40)  # without a maximum torch 2.6 refuses some networks
     buffer = io.BytesIO()
     torch.export.save(torch.export.export(network, (_sample(network),), dynamic_shapes=({0: points},)), buffer)
     write_bytes(file, buffer.getvalue())
