@@ -73,9 +73,6 @@ def test_what_does_not_go_together_is_refused():
     for wrong in ({"placement": "published"}, {"rounding": 0}, {"rate_step": 0}, {"rate_noise": 2}, {"rate_bytes": -1}, {"stop_psnr": 30}):
         with pytest.raises(ConfigError):
             TrainConfig(**{"rate_bytes": 5000, **wrong})
-    with pytest.raises(ConfigError, match="rate_bytes: expected 0 in a time series, found 5000"):
-        values, grid = wave()
-        train_volume(values, grid, train=TrainConfig(rate_bytes=5000), series=True, time=0.0, **QUIET)
 
 
 # ---- the term -----------------------------------------------------------------------------------------
@@ -184,6 +181,17 @@ def test_bricks_share_the_bytes():
     result = train(values, grid, 6000, bricks=(2, 1, 1), iterations=700)
     assert coded_bytes(result.to_bytes()) == pytest.approx(6000, rel=0.05)
     assert result.psnr > 30
+
+
+def test_time_steps_have_the_bytes_and_start_from_the_one_before():
+    values, grid = rough((30, 28, 26))
+    base, sizes = None, []
+    for step in range(3):
+        result = train(values + 3 * step, grid, 5000, iterations=700, series=True, time=float(step), append=base)
+        base = result.to_bytes()
+        sizes.append(len(ModelFile(base).read_section(0, step)["coded"]))
+    assert [ModelFile(base).coder(0, step) for step in range(3)] == ["rounded", "delta", "delta"]
+    assert sizes[0] == pytest.approx(5000, rel=0.08) and max(sizes[1:]) < 1.05 * sizes[0]
 
 
 def test_features_are_whole_steps_in_the_file():

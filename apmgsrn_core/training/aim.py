@@ -12,7 +12,7 @@ from .train_config import TrainConfig
 
 AIMS = ("settings", "size", "quality", "time")
 FILE_BYTES, BRICK_BYTES = 1300, 1150  # of a model file beside its weights: of all of it, of each brick; measured
-COMPACT_BYTES = 160_000  # of the coded numbers of a compact model whose size is not said
+COMPACT_BYTES, COMPACT_RATIO = 160_000, 8  # of a compact model whose size is not said: its coded numbers, and of the data at least
 MACROCELLS, COMPACT_MACROCELLS = 0.02, 0.03  # of the weights' bytes, about; at most twice as many, see `stored_macrocells.py`
 TIMED_STEPS = 100_000  # at most, when only the time is to end a training
 
@@ -76,6 +76,12 @@ def estimated_bytes(model: ModelConfig, components: int, bricks: int, rounded: b
 def compact_file_bytes(rate_bytes: int, bricks: int) -> int:
     """Of the file of a training for bytes (`TrainConfig.rate_bytes`), about; masks are left out."""
     return round(FILE_BYTES + bricks * BRICK_BYTES + (1 + COMPACT_MACROCELLS) * rate_bytes)
+
+
+def usual_rate_bytes(source_bytes: int, bricks: int) -> int:
+    """`TrainConfig.rate_bytes` where no size is wanted; `source_bytes` of the arrays, 0: not known."""
+    size = min(COMPACT_BYTES, source_bytes // COMPACT_RATIO) if source_bytes else COMPACT_BYTES
+    return max(size, LEAST_RATE_BYTES * bricks)
 
 
 def rate_bytes_for(file_bytes: int, bricks: int) -> int:

@@ -164,8 +164,6 @@ class TrainConfig:
             "precision": "auto",
         }  # fmt: skip
         chosen = {k: v for k, v in automatic.items() if getattr(self, k) == words.get(k)}
-        if series and for_bytes:
-            raise ConfigError(f"rate_bytes: expected 0 in a time series, found {self.rate_bytes}")
         rounding = self.rounding if self.rounding >= 0 else RATE_ROUNDING if for_bytes else SERIES_ROUNDING if series else 0.0
         return replace(self, rounding=float(rounding), **chosen)
 

@@ -21,6 +21,7 @@ from apmgsrn_core import (
     list_devices,
     parameters_for,
     rate_bytes_for,
+    usual_rate_bytes,
 )
 
 from . import vtk_bridge
@@ -36,7 +37,7 @@ ARCHITECTURE = (
     "number_of_grids", "features_per_grid", "grid_resolution", "interpolation",
     "hidden_layers", "hidden_width", "bias", "linear_skip",
 )  # fmt: skip
-PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:], "compact")  # saved states hold their places: only add at the end
+PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:], "compact", "automatic")  # saved states hold their places: only add at the end
 WISHES = ("aim", "target_ratio", "target_bytes", "target_psnr")
 TRAINING = (
     "quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate",
@@ -51,7 +52,7 @@ class TrainingSettings(Proxy):
     SetTargetRatio = setting("target_ratio", AIM.target_ratio)
     SetTargetBytes = setting("target_bytes", AIM.target_bytes)
     SetTargetPSNR = setting("target_psnr", AIM.target_psnr)
-    SetPreset = setting("preset", "small", PRESET_WORDS)
+    SetPreset = setting("preset", "automatic", PRESET_WORDS)
     SetNumberOfGrids = setting("number_of_grids", MODEL.number_of_grids)
     SetFeaturesPerGrid = setting("features_per_grid", MODEL.features_per_grid)
     SetGridResolution = setting("grid_resolution", MODEL.grid_resolution)
@@ -102,9 +103,9 @@ class TrainingSettings(Proxy):
         chosen = self.settings
         if self.is_compact:
             return ModelConfig.of_bytes(COMPACT_BYTES, (128,) * 3)
-        if chosen["preset"] != "custom":
-            model = replace(ModelConfig.preset(chosen["preset"]), storage=chosen["storage"])
-            return model.for_series() if self._is_series() and not chosen["preset"].startswith("published") else model
+        if (preset := self.preset) != "custom":
+            model = replace(ModelConfig.preset(preset), storage=chosen["storage"])
+            return model.for_series() if self._is_series() and not preset.startswith("published") else model
         return ModelConfig(storage=chosen["storage"], **{field: chosen[field] for field in ARCHITECTURE})
 
     def train_config(self) -> TrainConfig:
@@ -113,9 +114,19 @@ class TrainingSettings(Proxy):
         return self.aim().train_config(TrainConfig(**own, **{field: self.settings[field] for field in TRAINING}))
 
     @property
+    def preset(self) -> str:
+        """The preset; what "automatic" comes to: compact, but small where other settings do not go with that."""
+        chosen = self.settings
+        if chosen["preset"] != "automatic":
+            return chosen["preset"]
+        plain = not (self._is_series() or chosen["aim"] == "quality" or chosen["stop_psnr"] or chosen["parameters"])
+        as_usual = chosen["placement"] == TRAIN.placement and chosen["storage"] == MODEL.storage and chosen["rounding"] != 0
+        return "compact" if plain and as_usual else "small"
+
+    @property
     def is_compact(self) -> bool:
         """Whether a network is trained for a number of bytes."""
-        return self.settings["preset"] == "compact"
+        return self.preset == "compact"
 
     def fitted(
         self, model: ModelConfig, train: TrainConfig, components: int, source_bytes: int, layout: BrickLayout
@@ -131,15 +142,15 @@ class TrainingSettings(Proxy):
         """Of the coded numbers of a compact model. Raises ConfigError."""
         aim = self.aim()
         known = aim.aim == "size" and (source_bytes or aim.target_bytes)
-        return rate_bytes_for(aim.file_bytes(source_bytes), bricks) if known else COMPACT_BYTES
+        return rate_bytes_for(aim.file_bytes(source_bytes), bricks) if known else usual_rate_bytes(source_bytes, bricks)
 
     def aim(self) -> Aim:
         """What is wanted. Raises ConfigError when other settings contradict it."""
         chosen, aim = self.settings, Aim(**{field: self.settings[field] for field in WISHES})
         if aim.aim == "size" and self._is_series():
             raise ConfigError(f"Aim: expected TimeSteps to be Current with Size, found {chosen['time_steps'].capitalize()}")
-        if self.is_compact and self._is_series():
-            raise ConfigError(f"Preset: expected another than Compact with TimeSteps {chosen['time_steps'].capitalize()}")
+        if self.is_compact and chosen["placement"] != TRAIN.placement:
+            raise ConfigError(f"Placement: expected kdtree with the Preset Compact, which places no grids, found {chosen['placement']}")
         if self.is_compact and aim.aim == "quality":
             raise ConfigError("Preset: expected another than Compact with the Aim Quality; it is trained for bytes (Aim Size)")
         if self.is_compact and chosen["parameters"]:

@@ -54,8 +54,27 @@ def test_a_compact_file_has_the_size(source, tmp_path, bricks):
 
 def test_compact_without_a_size_has_its_own(source):
     filter_ = filter_of(source, **{**FAST, "Preset": "Compact"})
-    assert info(filter_, "EstimatedBytes") == pytest.approx(166_000, rel=0.01)
+    assert f"rounded to {DATA // 8} bytes" in info(filter_, "EffectiveModel")
+    large = simple.Wavelet(WholeExtent=[0, 127] * 3)
+    large.UpdatePipeline()
+    filter_ = filter_of(large, **{**FAST, "Preset": "Compact"})
+    assert info(filter_, "EstimatedBytes") == pytest.approx(167_000, rel=0.01)
     assert "rounded to 160000 bytes" in info(filter_, "EffectiveModel")
+
+
+@pytest.mark.parametrize(
+    "more, compact",
+    [
+        ({}, True), ({"Aim": "Size"}, True), ({"Aim": "Time", "TimeBudget": 5}, True), ({"Live": 1}, True), ({"Bricks": [2, 1, 1]}, True),
+        ({"Aim": "Quality"}, False), ({"StopPSNR": 30}, False), ({"Parameters": 9000}, False), ({"Placement": "random"}, False),
+        ({"Storage": "float32"}, False), ({"Rounding": 0}, False), ({"TimeSteps": "All"}, False),
+    ],
+)  # fmt: skip
+def test_automatic_is_compact_where_it_can_be(source, more, compact):
+    filter_ = simple.TrainNeuralVolume(Input=source, **more)
+    filter_.UpdatePipelineInformation()
+    assert filter_.Preset == "Automatic"
+    assert ("lattice of" in info(filter_, "EffectiveModel")) == compact and "not valid" not in info(filter_, "EffectiveModel")
 
 
 @pytest.mark.parametrize("preset", ["Small", "Compact"])
@@ -93,14 +112,14 @@ def test_a_quality_ends_it_or_says_what_to_do(source):
         ({"Aim": "Size", "Rounding": 0.2}, "Rounding: expected 0 or -1"),
         ({"Aim": "Size", "Parameters": 5000}, "Parameters: expected 0"),
         ({"Aim": "Size", "TimeSteps": "All"}, "Aim: expected TimeSteps to be Current"),
-        ({"Preset": "Compact", "TimeSteps": "All"}, "Preset: expected another than Compact with TimeSteps All"),
+        ({"Preset": "Compact", "Placement": "random"}, "Placement: expected kdtree with the Preset Compact"),
         ({"Preset": "Compact", "Parameters": 5000}, "Parameters: expected 0 with the Preset Compact"),
         ({"Preset": "Compact", "Rounding": 0}, "rounding: expected more than 0"),
         ({"Preset": "Compact", "Aim": "Quality"}, "Preset: expected another than Compact with the Aim Quality"),
         ({"Preset": "Compact", "StopPSNR": 30}, "stop_psnr: expected 0 with rate_bytes"),
         ({"Preset": "Compact", "Aim": "Size", "TargetBytes": 2000}, "TargetBytes: expected at least"),
     ],
-    ids=["time", "bytes", "rounding", "parameters", "steps", "compact steps", "compact parameters", "compact rounding", "compact quality", "compact psnr",
+    ids=["time", "bytes", "rounding", "parameters", "steps", "compact placement", "compact parameters", "compact rounding", "compact quality", "compact psnr",
          "few bytes"],
 )
 def test_what_contradicts_itself_is_told_before_and_after_apply(source, vtk_errors, settings, told):

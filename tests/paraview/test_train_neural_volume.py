@@ -195,7 +195,7 @@ def test_a_model_larger_than_a_quarter_of_the_data_warns(warnings):
 
 def test_presets_and_effective_values():
     source = make_image(smooth_values(DIMS))
-    filter_ = simple.TrainNeuralVolume(Input=source)
+    filter_ = simple.TrainNeuralVolume(Input=source, Preset="Small")
     assert filter_.TargetArray[:] == ["POINTS", "f"]
     assert "196 grids of 7 x 7 x 7" in info(filter_, "EffectiveModel")
     filter_.NumberOfGrids = 5  # acts for Custom only
