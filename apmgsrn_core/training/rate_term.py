@@ -20,8 +20,8 @@ from .train_config import TrainConfig
 
 FIRST_PRICE = 2.5e-5  # low: fine features that die early do not come back
 QUIET = 0.05  # share of the training in which the price stays
-LOOKS, MOST_STEPS_A_LOOK = 150, 40  # in a training: scales are found anew and the price is steered
-PULL, DRIFT = 3.5, 0.2  # of the price's logarithm: how it follows the excess of bytes, and drifts with it in a look
+LOOKS, MOST_STEPS = 150, 40  # in a training, and between two: scales are found anew and the price is steered
+PULL, DRIFT = 3.5, 30.0  # of the price's logarithm: how it follows the excess of bytes, and drifts with it in a training
 LATE = 0.1  # the pull grows as 1 / (what is left of the training + LATE), for slow features follow slowly
 AHEAD, SMOOTH, MOST_SLOPE = 0.08, 0.2, 10.0  # of the training: the excess is foreseen so far, by its smoothed slope
 ALLOWED = 0.12  # of the bytes, that they may be more at the start: they go on falling when the price does not rise any more
@@ -52,8 +52,8 @@ class RateTerm:
         self._points = torch.rand(POINTS, 3, generator=torch.Generator().manual_seed(config.seed)) * 2 - 1
         self._other_bits = NUMBER_BITS * (network.config.parameter_count() - network.table.feature_count)
         self.price, self.bits, self._coded_part = FIRST_PRICE, math.nan, CODED_PART
-        self._look_every = min(max(config.iterations // LOOKS, 1), MOST_STEPS_A_LOOK)
         self._step = self._measured = 0
+        self._next_look, self._next_progress = 0, 0.0
         self._drifted = self._slope = 0.0
         self._before: tuple[float, float] | None = None  # excess at a progress, of the last look
         self._noisy = True
@@ -66,8 +66,9 @@ class RateTerm:
             loss: Mean squared error so far; NaN: not known.
         """
         config = self._config
-        if self._step % self._look_every == 0:
+        if self._step >= self._next_look or progress >= self._next_progress:
             self._look(progress, loss)
+            self._next_look, self._next_progress = self._step + MOST_STEPS, progress + 1 / LOOKS
         self._noisy = progress < config.rate_noise
         seed = seed_of(config.seed, self._step) if self._noisy else None
         self._kept.copy_(self._features)
@@ -82,10 +83,11 @@ class RateTerm:
         if self._measured < due and math.isfinite(loss):
             self._measured = due
             self._measure(loss)
+        passed = progress - (self._before[1] if self._before is not None else progress)
         excess = self._foreseen_excess(progress)
         if progress <= QUIET:
             return
-        self._drifted += DRIFT * excess
+        self._drifted += DRIFT * passed * excess
         pull = PULL / (1 - progress + LATE)
         self.price = FIRST_PRICE * math.exp(self._drifted + min(max(pull * excess, -MOST_PULL), MOST_PULL))
 
@@ -121,6 +123,7 @@ class RateTerm:
         """For a checkpoint."""
         return {
             "price": self.price, "bits": self.bits, "coded_part": self._coded_part, "step": self._step,
+            "next_look": self._next_look, "next_progress": self._next_progress,
             "measured": self._measured, "drifted": self._drifted, "slope": self._slope, "before": self._before,
             "scales": self._scales,
         }  # fmt: skip
@@ -129,5 +132,6 @@ class RateTerm:
         """Go on from a `state`."""
         self.price, self.bits, self._coded_part = state["price"], state["bits"], state["coded_part"]
         self._step, self._measured, self._drifted = state["step"], state["measured"], state["drifted"]
+        self._next_look, self._next_progress = state["next_look"], state["next_progress"]
         self._slope, self._before = state["slope"], None if state["before"] is None else tuple(state["before"])
         self._scales = state["scales"].to(self._features)
