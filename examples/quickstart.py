@@ -17,6 +17,7 @@ from apmgsrn_core import psnr
 
 ROOT = Path(__file__).resolve().parent.parent
 ARRAY = "vorticity_magnitude"
+ERROR = ARRAY + "_error"
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
     neural.UpdatePipeline()
     sample_seconds = time.perf_counter() - start
     expected, found = values_of(original), values_of(neural)
-    draw(original, neural, trainer, options.output / "picture.png")
+    draw(original, neural, options.output / "picture.png")
 
     print(f"psnr_db: {psnr(expected, found):.2f}")
     print(f"model_bytes: {model.stat().st_size}")
@@ -58,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT / "examples/data/tgv_re800_t9_vortmag_128.vti")
     parser.add_argument("--output", type=Path, default=Path("quickstart_output"))
-    parser.add_argument("--seconds", type=float, default=12.0, help="most time for training (default: 12)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="most time for training (default: 20)")
     return parser.parse_args()
 
 
@@ -87,22 +88,19 @@ def values_of(source):
     return vtk_to_numpy(image.GetPointData().GetArray(ARRAY)).reshape(image.GetDimensions()[::-1])
 
 
-def draw(original, neural, trainer, path: Path) -> None:
-    """Original and neural volume with the same colours, and the boxes of the smallest feature grids."""
+def draw(original, neural, path: Path) -> None:
+    """Original and neural volume with the same colours, and the error in the middle plane."""
     layout = CreateLayout("quickstart")
     left = layout.SplitHorizontal(0, 1 / 3)
     middle = layout.SplitHorizontal(left + 1, 0.5)
     layout.SetSize(1800, 640)
-    titles = (("original", original), ("neural volume", neural), ("its feature grids", neural))
-    views = [add_view(layout, cell, *title) for cell, title in zip((left, middle, middle + 1), titles)]
-    # The largest grids see the whole volume; the boxes of the smallest show where the detail is.
-    sizes = vtk_to_numpy(servermanager.Fetch(trainer, idx=2).GetCellData().GetArray("volume"))
-    smallest = Threshold(Input=OutputPort(trainer, 2), Scalars=["CELLS", "volume"])
-    smallest.LowerThreshold, smallest.UpperThreshold = 0.0, sorted(set(sizes))[40]
-    boxes = Show(smallest, views[2])
-    boxes.SetRepresentationType("Wireframe")
-    boxes.AmbientColor = boxes.DiffuseColor = [0.15, 0.25, 0.55]
-    boxes.Opacity = 0.4
+    compared = CompareNeuralVolume(Input=original, Model=neural)
+    shown = (("original", original, ARRAY), ("neural volume", neural, ARRAY), ("its error", compared, ERROR))
+    views = [add_view(layout, cell, *one) for cell, one in zip((left, middle, middle + 1), shown)]
+    display = GetDisplayProperties(compared, views[2])
+    display.SetRepresentationType("Slice")
+    display.Slice = compared.GetDataInformation().GetExtent()[5] // 2
+    Show(Outline(Input=original), views[2]).AmbientColor = [0.3, 0.3, 0.3]
     set_colours()
     for view in views:
         Render(view)  # the first rendering resets the camera
@@ -111,7 +109,7 @@ def draw(original, neural, trainer, path: Path) -> None:
     SaveScreenshot(str(path), layout, ImageResolution=[1800, 640])
 
 
-def add_view(layout, cell: int, title: str, source):
+def add_view(layout, cell: int, title: str, source, array: str):
     """A view in a cell of the layout that shows a volume on white."""
     view = CreateRenderView()
     layout.AssignView(cell, view)
@@ -124,17 +122,20 @@ def add_view(layout, cell: int, title: str, source):
     label.WindowLocation = "Upper Center"
     display = Show(source, view)
     display.SetRepresentationType("Volume")
-    ColorBy(display, ("POINTS", ARRAY))
+    ColorBy(display, ("POINTS", array))
     return view
 
 
 def set_colours() -> None:
-    """One transfer function for all views: thin vortex tubes on white."""
+    """Thin vortex tubes on white, and errors around white."""
     colours = GetColorTransferFunction(ARRAY)
     colours.ApplyPreset("Viridis (matplotlib)", True)
     colours.RescaleTransferFunction(2.0, 16.0)
     opacity = GetOpacityTransferFunction(ARRAY)
     opacity.Points = [2.0, 0.0, 0.5, 0.0, 5.0, 0.02, 0.5, 0.0, 10.0, 0.35, 0.5, 0.0, 16.0, 0.9, 0.5, 0.0]
+    errors = GetColorTransferFunction(ERROR)
+    errors.ApplyPreset("Cool to Warm (Extended)", True)
+    errors.RescaleTransferFunction(-2.0, 2.0)
 
 
 if __name__ == "__main__":
