@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 
 WORD = 0xFFFFFFFF
 AROUND = 0.7  # of a feature's scale: that of the 27 nodes around; the rest is that of its grid
@@ -76,5 +75,10 @@ def scales_around(table, features: torch.Tensor, step: float) -> torch.Tensor:
 
 
 def _sums_around(values: torch.Tensor) -> torch.Tensor:
-    """(n, c, z, y, x): of the up to 27 nodes around each, but for a factor; also on flat axes."""
-    return F.avg_pool3d(F.pad(values, (1,) * 6), 3, 1)
+    """(n, c, z, y, x): of the up to 27 nodes around each."""
+    for axis in (2, 3, 4):
+        sums, inner = values.clone(), values.shape[axis] - 1
+        sums.narrow(axis, 1, inner).add_(values.narrow(axis, 0, inner))
+        sums.narrow(axis, 0, inner).add_(values.narrow(axis, 1, inner))
+        values = sums
+    return values

@@ -138,4 +138,4 @@ def step_cost(points: int, numbers: int, placed: bool) -> float:
         numbers: Trained ones.
         placed: Whether the network has placed grids; lattices alone are read several times faster.
     """
-    return 150.0 * points + numbers if placed else 20.0 * points + 0.15 * numbers
+    return 150.0 * points + numbers if placed else 40.0 * points + 0.5 * numbers
