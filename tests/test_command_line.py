@@ -156,7 +156,7 @@ def test_files_are_steps_or_arrays(tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_training_goes_on(tmp_path):
     np.save(tmp_path / "f.npy", wave((33, 32, 31))[0])
-    words = ["--iterations", 1500, "--batch-size", 1000, "--device", "cpu", "--quiet", "--checkpoint-interval", 0.2]
+    words = ["--iterations", 4000, "--batch-size", 1000, "--device", "cpu", "--quiet", "--checkpoint-interval", 0.2]
     command = ["train", tmp_path / "f.npy", "-o", tmp_path / "m.apmgsrn", *words]
     process = subprocess.Popen(
         [sys.executable, "-m", "apmgsrn_core", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True

@@ -21,7 +21,7 @@ from .train_config import TrainConfig
 FIRST_PRICE = 2.5e-5  # low: fine features that die early do not come back
 QUIET = 0.05  # share of the training in which the price stays
 LOOKS, MOST_STEPS = 150, 40  # in a training, and between two: scales are found anew and the price is steered
-PULL, DRIFT = 3.5, 30.0  # of the price's logarithm: how it follows the excess of bytes, and drifts with it in a training
+PULL, DRIFT = 3.5, 80.0  # of the price's logarithm: how it follows the excess of bytes, and drifts with it in a training
 LATE = 0.1  # the pull grows as 1 / (what is left of the training + LATE), for slow features follow slowly
 AHEAD, SMOOTH, MOST_SLOPE = 0.08, 0.2, 10.0  # of the training: the excess is foreseen so far, by its smoothed slope
 ALLOWED = 0.12  # of the bytes, that they may be more at the start: they go on falling when the price does not rise any more

@@ -221,7 +221,7 @@ def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...], survey: Survey
         )
     for info in job.infos(survey):
         largest = max(abs(end) for end in info.range)
-        if largest > np.finfo(np.float32).max:
+        if largest > float(np.finfo(np.float32).max):
             warnings.append(
                 f"array {info.name!r} has values up to {largest:.3g}, which float32 does not hold: ask for them as {info.dtype}"
             )
