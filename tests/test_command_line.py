@@ -162,7 +162,7 @@ def test_an_interrupted_training_goes_on(tmp_path):
         [sys.executable, "-m", "apmgsrn_core", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     end = time.monotonic() + 60
-    while not any((tmp_path / "m.apmgsrn.training").glob("*")) and time.monotonic() < end:
+    while not any((tmp_path / "m.apmgsrn.training").glob("*.state")) and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
