@@ -13,7 +13,7 @@ from ..validation import check, check_number, check_resolution, from_dict
 INTERPOLATIONS = ("linear", "quadratic")
 STORAGE_BYTES = {"float16": 2, "float32": 4}
 SERIES_NUMBERS = 2
-LEAST_RATE_BYTES = 1000
+LEAST_RATE_BYTES = 4000  # the decoder takes about 2000
 LEVEL_FEATURES, LATENTS_A_BYTE = (1, 2, 3, 6), 3.1  # of a network for a number of bytes: the finest lattice first
 ROUNDED_BITS = 4  # of a number, about: 2 to 6 measured (`tests/bench/time_series.py`)
 PRESETS = {

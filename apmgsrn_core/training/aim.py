@@ -12,7 +12,7 @@ from .train_config import TrainConfig
 
 AIMS = ("settings", "size", "quality", "time")
 FILE_BYTES, BRICK_BYTES = 1300, 1150  # of a model file beside its weights: of all of it, of each brick; measured
-COMPACT_BYTES, COMPACT_RATIO = 160_000, 8  # of a compact model whose size is not said: its coded numbers, and of the data at least
+COMPACT_BYTES, COMPACT_RATIO = 160_000, 8  # of a compact model whose size is not said: of a brick's coded numbers, and of the data
 MACROCELLS, COMPACT_MACROCELLS = 0.02, 0.03  # of the weights' bytes, about; at most twice as many, see `stored_macrocells.py`
 TIMED_STEPS = 100_000  # at most, when only the time is to end a training
 
@@ -80,8 +80,8 @@ def compact_file_bytes(rate_bytes: int, bricks: int) -> int:
 
 def usual_rate_bytes(source_bytes: int, bricks: int) -> int:
     """`TrainConfig.rate_bytes` where no size is wanted; `source_bytes` of the arrays, 0: not known."""
-    size = min(COMPACT_BYTES, source_bytes // COMPACT_RATIO) if source_bytes else COMPACT_BYTES
-    return max(size, LEAST_RATE_BYTES * bricks)
+    size = COMPACT_BYTES * bricks
+    return max(min(size, source_bytes // COMPACT_RATIO) if source_bytes else size, LEAST_RATE_BYTES * bricks)
 
 
 def rate_bytes_for(file_bytes: int, bricks: int) -> int:

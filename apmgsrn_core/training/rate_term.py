@@ -25,7 +25,7 @@ PULL, DRIFT = 3.5, 80.0  # of the price's logarithm: how it follows the excess o
 LATE = 0.1  # the pull grows as 1 / (what is left of the training + LATE), for slow features follow slowly
 AHEAD, SMOOTH, MOST_SLOPE = 0.08, 0.2, 10.0  # of the training: the excess is foreseen so far, by its smoothed slope
 ALLOWED = 0.12  # of the bytes, that they may be more at the start: they go on falling when the price does not rise any more
-MOST_EXCESS, MOST_PULL = 0.7, 3.0  # of the bytes' and of the price's logarithm
+MOST_EXCESS, MOST_PULL, MOST_DRIFT = 0.7, 3.0, 9.0  # of the bytes' and of the price's logarithm
 MEASURED_AT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.94, 0.97)  # of the training: the coder's own bytes
 POINTS = 1 << 13  # on which the decoder's rounding is found for that
 NUMBER_BITS, CODED_PART = 8.0, 0.8  # of a number that is no feature, and of the expected bits of features, until it is measured
@@ -87,7 +87,7 @@ class RateTerm:
         excess = self._foreseen_excess(progress)
         if progress <= QUIET:
             return
-        self._drifted += DRIFT * passed * excess
+        self._drifted = min(max(self._drifted + DRIFT * passed * excess, -MOST_DRIFT), MOST_DRIFT)
         pull = PULL / (1 - progress + LATE)
         self.price = FIRST_PRICE * math.exp(self._drifted + min(max(pull * excess, -MOST_PULL), MOST_PULL))
 
