@@ -100,7 +100,8 @@ def draw(original, neural, path: Path) -> None:
     display = GetDisplayProperties(compared, views[2])
     display.SetRepresentationType("Slice")
     display.Slice = compared.GetDataInformation().GetExtent()[5] // 2
-    Show(Outline(Input=original), views[2]).AmbientColor = [0.3, 0.3, 0.3]
+    box = Show(Outline(Input=original), views[2])
+    box.AmbientColor = box.DiffuseColor = [0.3, 0.3, 0.3]
     set_colours()
     for view in views:
         Render(view)  # the first rendering resets the camera

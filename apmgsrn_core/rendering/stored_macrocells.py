@@ -59,8 +59,10 @@ def pack_macrocells(
     outputs = kernel_for(network).lattice(network, *axes).numpy()
     scaled = [_scaled(outputs[..., own], info) for own, info in zip(columns_of(arrays), arrays)]
     own_dims = [int(n) + 1 for n in np.subtract(layout.core(brick).stop, layout.core(brick).start)]
+    known, cells = 0, []
     for most, levels in CHOICES:
-        cells = [Macrocells.of_values(values, places, counts_of(own_dims, most)) for values in scaled]
+        if most != known:
+            known, cells = most, [Macrocells.of_values(values, places, counts_of(own_dims, most)) for values in scaled]
         data = b"".join(LENGTH.pack(len(record)) + record for record in (own.to_bytes(levels) for own in cells))
         if len(data) <= SHARE * size:
             return np.frombuffer(data, np.uint8)
