@@ -136,6 +136,6 @@ def step_cost(points: int, numbers: int, placed: bool) -> float:
     Args:
         points: Of a batch.
         numbers: Trained ones.
-        placed: Whether the network has placed grids; lattices alone are read several times faster.
+        placed: Whether the network has placed grids; one of lattices alone is trained for bytes, where each number costs more.
     """
-    return 150.0 * points + numbers if placed else 40.0 * points + 0.5 * numbers
+    return 150.0 * points + numbers if placed else 120.0 * points + 1.5 * numbers
