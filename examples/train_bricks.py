@@ -29,7 +29,7 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "examples/data/tgv_re800_t9_vortmag_128.vti"
 RANKS = servermanager.vtkProcessModule.GetProcessModule().GetNumberOfLocalPartitions()
-PRESETS = ("small", "medium", "large", "published-small", "published-medium", "published-large")
+PRESETS = ("small", "compact", "medium", "large", "published-small", "published-medium", "published-large")
 STARTED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # how many processes a launcher says it started
 LINES_OF_RANKS = 64  # that a dry run prints
 
@@ -184,7 +184,7 @@ def show_plan(source, side: str, options: argparse.Namespace) -> None:
     """The bricks, and how they are spread over the ranks; a rank with little memory would choose smaller ones."""
     from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
-    from apmgsrn_core import ApmgsrnError, BrickLayout, ModelConfig
+    from apmgsrn_core import COMPACT_BYTES, ApmgsrnError, BrickLayout, ModelConfig, lattices_for
 
     information, whole = source.GetClientSideObject().GetOutputInformation(0), Pipeline.WHOLE_EXTENT()
     if not information.Has(whole):
@@ -193,12 +193,15 @@ def show_plan(source, side: str, options: argparse.Namespace) -> None:
     dims = tuple(high - low + 1 for low, high in zip(extent[::2], extent[1::2]))
     if side == "CELLS":
         dims = tuple(max(n - 1, 1) for n in dims)
-    model = ModelConfig.preset(options.preset)
+    compact = options.preset == "compact"
+    model = ModelConfig.preset("small" if compact else options.preset)
     least = -(-options.parameters // model.parameter_count())
     try:
         layout = BrickLayout.automatic(dims, options.bricks, least_bricks=least)
     except ApmgsrnError as error:
         fail(str(error))
+    if compact:
+        model = lattices_for(COMPACT_BYTES * layout.count, layout)
     largest = max((layout.trained(brick) for brick in range(layout.count)), key=lambda region: region.count)
     parameters = options.parameters or layout.count * model.parameter_count()
     owners = layout.ranks(options.ranks).tolist()

@@ -118,9 +118,10 @@ def test_the_plugin_is_loaded_where_nothing_has_loaded_it(data, tmp_path):
     assert done.returncode == 0 and len(table(done.stdout)) == 2, done.stderr
 
 
-def test_a_dry_run_shows_the_bricks_of_each_rank(data, tmp_path):
+@pytest.mark.parametrize("preset", ["small", "compact"])
+def test_a_dry_run_shows_the_bricks_of_each_rank(data, tmp_path, preset):
     model = tmp_path / "x.apmgsrn"
-    status, text, errors = run(data, "--bricks", 4, 2, 1, "--dry-run", "--ranks", 3, "--model", model)
+    status, text, errors = run(data, "--bricks", 4, 2, 1, "--dry-run", "--ranks", 3, "--model", model, "--preset", preset)
     assert status == 0, errors
     assert "values: 21 x 19 x 17 (points)" in text and "bricks: 4 x 2 x 1 = 8" in text
     assert sum(int(n) for n in re.findall(r"^rank \d: looks at (\d) bricks", text, re.MULTILINE)) == 8
