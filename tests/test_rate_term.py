@@ -217,6 +217,13 @@ def test_features_are_whole_steps_in_the_file():
     assert NeuralVolume.from_bytes(result.to_bytes(), "cpu").reconstruct().shape == values.shape
 
 
+def test_it_is_trained_without_native_code_too(monkeypatch):
+    monkeypatch.setenv("APMGSRN_KERNELS", "torch")
+    values, grid = rough((16, 15, 14))
+    result = train(values, grid, 4200, iterations=150)
+    assert result.psnr > 22 and coded_bytes(result.to_bytes()) < 1.3 * 4200
+
+
 def test_the_same_training_gives_the_same_bytes():
     values, grid = rough((16, 15, 14))
     one, two = (train(values, grid, 4200, iterations=50).to_bytes() for _ in range(2))

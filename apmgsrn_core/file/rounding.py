@@ -56,7 +56,8 @@ def mean_squared_slopes(network: Network, points: torch.Tensor, errors: tuple[fl
         count += outputs.numel()
         for name, parameter in network_tensors(network).items():
             # the gradient of the mean of (output - target)^2 is 2 / outputs * sum(sign * slope)
-            slopes = parameter.grad.detach().double().cpu().numpy() * (outputs.numel() / 2)
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad  # of no placed grids there is none
+            slopes = gradient.detach().double().cpu().numpy() * (outputs.numel() / 2)
             sums[name] = sums[name] + slopes**2
     return {name: total * (most**2 / max(count, 1)) for name, total in sums.items()}
 

@@ -15,6 +15,7 @@ import math
 import torch
 
 from ..file.coded_network import coded_numbers
+from ..kernels import native_number_coding
 from ..network.feature_bits import expected_bits, scales_around, seed_of
 from .train_config import TrainConfig
 
@@ -27,6 +28,7 @@ AHEAD, SMOOTH, MOST_SLOPE = 0.08, 0.2, 10.0  # of the training: the excess is fo
 ALLOWED = 0.12  # of the bytes, that they may be more at the start: they go on falling when the price does not rise any more
 MOST_EXCESS, MOST_PULL, MOST_DRIFT = 0.7, 3.0, 9.0  # of the bytes' and of the price's logarithm
 MEASURED_AT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.94, 0.97)  # of the training: the coder's own bytes
+SELDOM_MEASURED_AT = (0.15, 0.4, 0.7, 0.9)  # where no native code does it: it takes seconds then
 POINTS = 1 << 13  # on which the decoder's rounding is found for that
 NUMBER_BITS, CODED_PART = 8.0, 0.8  # of a number that is no feature, and of the expected bits of features, until it is measured
 
@@ -79,7 +81,7 @@ class RateTerm:
         """Find the scales and the bits, and steer the price."""
         self._scales = scales_around(self._network.table, self._features, self._config.rate_step)
         self.bits = self._other_bits + self._coded_part * self._expected_bits()
-        due = sum(progress >= at for at in MEASURED_AT)
+        due = sum(progress >= at for at in (MEASURED_AT if native_number_coding() else SELDOM_MEASURED_AT))
         if self._measured < due and math.isfinite(loss):
             self._measured = due
             self._measure(loss)
