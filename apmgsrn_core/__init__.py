@@ -62,6 +62,7 @@ _HOME_OF = {
     "parameters_for": "training.aim",
     "rate_bytes_for": "training.aim",
     "step_cost": "training.aim",
+    "trains_quickly": "device",
     "usual_rate_bytes": "training.aim",
     "lattices_for": "training.aim",
     "drive_passes": "training.volume_training",

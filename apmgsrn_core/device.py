@@ -8,6 +8,7 @@ import importlib
 import os
 import re
 import sys
+from pathlib import Path
 
 from .errors import DeviceError, TorchError
 
@@ -46,6 +47,12 @@ def _cuda_names() -> tuple[str, ...]:
             cuda.cuDeviceGetName(text, 128, device)
         names.append(text.value.decode(errors="replace") or "CUDA device")
     return tuple(names)
+
+
+def trains_quickly() -> bool:
+    """Whether there are native kernels or a GPU, without loading torch; torch alone is slow on lattices of quadratic splines."""
+    built = any((Path(__file__).parent / "kernels" / "lib").glob("libapmgsrn_cpu-*"))
+    return (built and os.environ.get("APMGSRN_KERNELS") != "torch") or bool(_cuda_names())
 
 
 def list_devices() -> list[str]:

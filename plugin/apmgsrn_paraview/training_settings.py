@@ -21,6 +21,7 @@ from apmgsrn_core import (
     list_devices,
     parameters_for,
     rate_bytes_for,
+    trains_quickly,
     usual_rate_bytes,
 )
 
@@ -115,13 +116,14 @@ class TrainingSettings(Proxy):
 
     @property
     def preset(self) -> str:
-        """The preset; what "automatic" comes to: compact, but small where other settings do not go with that."""
+        """The preset; what "automatic" comes to: compact, but small where other settings do not go with that or
+        torch alone would train it."""
         chosen = self.settings
         if chosen["preset"] != "automatic":
             return chosen["preset"]
         plain = not (self._is_series() or chosen["aim"] == "quality" or chosen["stop_psnr"] or chosen["parameters"])
         as_usual = chosen["placement"] == TRAIN.placement and chosen["storage"] == MODEL.storage and chosen["rounding"] != 0
-        return "compact" if plain and as_usual else "small"
+        return "compact" if plain and as_usual and trains_quickly() else "small"
 
     @property
     def is_compact(self) -> bool:

@@ -77,6 +77,12 @@ def test_automatic_is_compact_where_it_can_be(source, more, compact):
     assert ("lattice of" in info(filter_, "EffectiveModel")) == compact and "not valid" not in info(filter_, "EffectiveModel")
 
 
+def test_automatic_is_small_without_native_kernels(source, monkeypatch):
+    monkeypatch.setenv("APMGSRN_KERNELS", "torch")
+    monkeypatch.setattr("apmgsrn_core.device._cuda_names", lambda: ())
+    assert "196 grids" in info(filter_of(source), "EffectiveModel")
+
+
 @pytest.mark.parametrize("preset", ["Small", "Compact"])
 def test_a_mesh_has_the_size(tmp_path, preset):
     path = str(tmp_path / "m.apmgsrn")
