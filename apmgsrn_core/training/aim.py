@@ -125,9 +125,7 @@ def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks:
 
 def lattices_for(rate_bytes: int, layout: BrickLayout) -> ModelConfig:
     """The network of a brick when the coded numbers of all bricks are to have so many bytes."""
-    core = layout.core(0)
-    dims = tuple(b - a for a, b in zip(core.start, core.stop))
-    return ModelConfig.of_bytes(rate_bytes // layout.count, dims)
+    return ModelConfig.of_bytes(rate_bytes // layout.count, layout.core(0).shape_zyx[::-1])
 
 
 def step_cost(points: int, numbers: int, placed: bool) -> float:
