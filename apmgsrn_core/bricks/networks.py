@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ..file.manifest import ArrayInfo
 from ..kernels import kernel_for
 from ..kernels.threads import thread_count
 from ..network.model import Network
+from ..residual.bounded_kernel import BoundedKernel
+from ..residual.residual_blocks import ResidualBlocks
 
 MOST_BYTES = 2 << 30  # of the networks on one device and what kernels keep for them
 ROW_BYTES = 4 * 256  # one number a point, of the points that a CPU kernel computes at a time
@@ -38,14 +41,18 @@ class BrickNetworks:
         device: Where the networks are kept.
         precision: Of the kernels, see `kernels.choose`.
         most_bytes: That those kept may take; the last one used is kept in any case. None: MOST_BYTES.
+        read_residual: brick -> what its network leaves of the data, or None; None: there are none.
+        arrays: That the networks put out; needed with residuals.
     """
 
     def __init__(
-        self, read: Callable[[int], Network], device, precision: str = "full", most_bytes: int | None = None
-    ):
+        self, read: Callable[[int], Network], device, precision: str = "full", most_bytes: int | None = None,
+        read_residual: Callable[[int], ResidualBlocks | None] | None = None, arrays: Sequence[ArrayInfo] = (),
+    ):  # fmt: skip
         self.device = torch.device(device)
         self._read, self._precision = read, precision
         self._most_bytes = MOST_BYTES if most_bytes is None else most_bytes
+        self._read_residual, self._arrays = read_residual, arrays
         self._held: OrderedDict[int, HeldNetwork] = OrderedDict()
         self._in_use = threading.Lock()
         self.byte_count = 0
@@ -59,19 +66,23 @@ class BrickNetworks:
         with self._in_use:
             held = self._held.pop(brick, None)
             if held is None:
-                held = self._hold(self._read(brick).to(self.device))
+                held = self._hold(brick, self._read(brick).to(self.device))
                 self.byte_count += held.byte_count
             self._held[brick] = held
             while self.byte_count > self._most_bytes and len(self._held) > 1:
                 self.byte_count -= self._held.popitem(last=False)[1].byte_count
             return held
 
-    def _hold(self, network: Network) -> HeldNetwork:
+    def _hold(self, brick: int, network: Network) -> HeldNetwork:
         byte_count = 4 * sum(p.numel() for p in network.parameters())
         if self.device.type == "cpu":  # the native kernel has the numbers once more, and rows that each thread works in
             widths = [network.table.columns, *(layer.out_features for layer in network.layers)]
             byte_count += byte_count + thread_count() * ROW_BYTES * (2 * widths[0] + 3 * sum(widths[1:]))
-        return HeldNetwork(network, kernel_for(network, self._precision), byte_count)
+        kernel = kernel_for(network, self._precision)
+        residual = None if self._read_residual is None else self._read_residual(brick)
+        if residual is None:
+            return HeldNetwork(network, kernel, byte_count)
+        return HeldNetwork(network, BoundedKernel(kernel, residual, self._arrays), byte_count + residual.byte_count)
 
 
 Task = tuple[int, Callable[[], object]]  # the number of its device, and the work

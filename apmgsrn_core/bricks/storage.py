@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from ..file.coded_network import DecodedNetwork, code_network, decode_network
 from ..file.weights import pack_coded, pack_section, round_to_stored
 from ..network.model import Network
+from ..network.model_config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,12 @@ def store_network(
     decoded = decode_network(data, network.config, before if coder == "delta" else None)
     rounded = decoded.network()
     return StoredNetwork(rounded, pack_coded(data, mask, cells_of(rounded, len(data))), coder)
+
+
+def network_of_one_value(model: ModelConfig, value: tuple[float, ...]) -> Network:
+    """A network that puts out one number for each component everywhere."""
+    network = Network(model, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network.layers[-1].weight.zero_()
+        network.layers[-1].bias.copy_(torch.tensor(value))
+    return network

@@ -23,10 +23,9 @@ from ..file.coded_network import DecodedNetwork
 from ..file.model_file import ModelFile
 from ..file.model_writer import StoredBrick
 from ..file.network_reader import read_decoded, read_network
-from ..file.weights import describe_brick, pack_section
+from ..file.weights import describe_brick, pack_section, round_to_stored
 from ..grid import Grid
 from ..network.model import Network
-from ..network.model_config import ModelConfig
 from ..rendering.stored_macrocells import pack_macrocells
 from ..training.array_errors import ArrayErrors, wants_columns
 from ..training.device_sampler import DeviceSampler
@@ -39,9 +38,10 @@ from ..training.time_series import KEY_EVERY
 from ..training.time_start import FeaturePull, follow_ranges, starts_from_before
 from ..training.training_step import stays_on_device
 from ..training.volume_job import BrickPlan, VolumeJob
+from .bounding import BrickBounds
 from .budget import constant_model
 from .folder import BrickFolder, FinishedBrick
-from .storage import StoredNetwork, store_network
+from .storage import StoredNetwork, network_of_one_value, store_network
 from .survey import Survey
 from .training import CHECK_POINTS, BrickTraining, DeadNetwork, brick_steps, mean_squared_error, run_to_end
 
@@ -64,15 +64,20 @@ class BrickWorker:
         self.job, self._plans, self._folder = job, plans, folder
         self.arrays = job.infos(survey)
         self._masks = [summary.mask for summary in survey.bricks]
-        self.layout = job.layout
+        self.layout, self._bounds = job.layout, BrickBounds(job, self.arrays, job.bounds(survey))
 
     def constant(self, brick: int) -> FinishedBrick:
         """A brick of one value: exact, without training."""
-        network = self._of_one_value(self._plans[brick].model, self._plans[brick].value)
+        plan = self._plans[brick]
+        network = network_of_one_value(plan.model, plan.value)
         exact = (0.0,) * len(self.arrays)
         names = tuple(array.name for array in self.arrays) if wants_columns(self.arrays) else ()
         history = History(1, arrays=names)
         history.add_row(0, 0.0, 0.0, tuple(psnr_of(0.0) for _ in names))
+        if self._bounds:
+            stored = StoredNetwork(round_to_stored(network), pack_section(network, self._masks[brick]), "none")
+            held = self._bounds.of_one_value(brick, plan.value, stored)
+            return self._finished(brick, held.stored, "constant data", 0.0, exact, history)
         size = len(pack_section(network, self._masks[brick]))
         section = pack_section(network, self._masks[brick], self._cells_of(brick, network, size))
         stored = StoredNetwork(network, section, "none")
@@ -92,19 +97,11 @@ class BrickWorker:
         region = mask_region(self.layout, brick, self.job.mask)
         nothing = pack_mask(np.zeros((len(self.arrays), *region.shape_zyx), dtype=bool))
         model = constant_model(self.job.components, self._plans[brick].grid)
-        return self._stored(brick, self._of_one_value(model, (0.0,) * self.job.components), nothing)
+        return self._stored(brick, network_of_one_value(model, (0.0,) * self.job.components), nothing)
 
     def _stored(self, brick: int, network: Network, mask: np.ndarray | None) -> StoredBrick:
         entry = describe_brick(network, self.layout, brick, self.job.fitted_model)
         return StoredBrick.of_bytes(brick, entry, pack_section(network, mask), self.job.step, "none")
-
-    @staticmethod
-    def _of_one_value(model: ModelConfig, value: tuple[float, ...]) -> Network:
-        network = Network(model, torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            network.layers[-1].weight.zero_()
-            network.layers[-1].bias.copy_(torch.tensor(value))
-        return network
 
     def train(self, *arguments) -> FinishedBrick:
         """Train a brick; see `steps`."""
@@ -124,13 +121,12 @@ class BrickWorker:
         5000 parameters). Then another seed and half the rates are tried. Where the values are a little noise, that one value is as
         good as it gets, and it stays after the last attempt.
         """
-        data = self._data(brick, values)
         for attempt in range(ATTEMPTS - 1):
             try:
-                return (yield from self._steps(brick, data, attempt, device, budget, on_progress))
+                return (yield from self._steps(brick, values, attempt, device, budget, on_progress))
             except DeadNetwork as error:
                 logger.info("brick %d, attempt %d: %s", brick, attempt, error)
-        return (yield from self._steps(brick, data, ATTEMPTS - 1, device, budget, on_progress))
+        return (yield from self._steps(brick, values, ATTEMPTS - 1, device, budget, on_progress))
 
     def _data(self, brick: int, values: np.ndarray | MeshValues) -> FieldData | ScatteredData:
         """What the networks of a brick learn, scaled to the ranges of the arrays."""
@@ -142,10 +138,10 @@ class BrickWorker:
         return ScatteredData(positions, np.concatenate(scaled, axis=1), grid.dims, self.job.name, _extents(grid))
 
     def _steps(
-        self, brick: int, data: FieldData | ScatteredData, attempt: int, device: torch.device, budget: float, on_progress: Callable
+        self, brick: int, values: np.ndarray | MeshValues, attempt: int, device: torch.device, budget: float, on_progress: Callable
     ) -> Generator[BrickTraining, None, FinishedBrick]:
         """With the seed and the rates of one attempt; the last one may die."""
-        plan, slower = self._plans[brick], 0.5**attempt
+        plan, slower, data = self._plans[brick], 0.5**attempt, self._data(brick, values)
         train = replace(
             plan.train, time_budget=budget, learning_rate=plan.train.learning_rate * slower,
             transform_learning_rate=plan.train.transform_learning_rate * slower,
@@ -171,14 +167,19 @@ class BrickWorker:
         )  # fmt: skip
         error = mean_squared_error([stored.network], check)
         errors = ArrayErrors(check, self.arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self.arrays) else (error,)
+        if self._bounds:
+            held = self._bounds.held(brick, values, stored, self._masks[brick])
+            stored, errors = held.stored, held.errors
+            error = float(np.average(errors, weights=[a.components for a in self.arrays]))
         last = history.table()
         of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self.arrays) else ()
         history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)
         return self._finished(brick, stored, reason, error, errors, history)
 
     def _cells_of(self, brick: int, network: Network, size: int) -> np.ndarray | None:
-        """The macrocells of a brick, see `store_network`; the many steps of a series are sampled when they are shown."""
-        if self.job.series:
+        """The macrocells of a brick, see `store_network`; the many steps of a series, and what a network leaves within error
+        bounds, are sampled when they are shown."""
+        if self.job.series or self._bounds:
             return None
         return pack_macrocells(network, self.job.grid, self.arrays, size, self.layout, brick)
 

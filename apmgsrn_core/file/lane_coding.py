@@ -20,7 +20,9 @@ import numpy as np
 
 from ..errors import ModelFileError
 
-CLASSES = 28
+MAGNITUDES = 28  # classes of numbers by how large they probably are
+CHOICE_CLASS, FLAG_CLASS = 28, 29  # of what is no size: choices, and flags by the flag before (two); they begin as small numbers
+CLASSES = 31
 SMALL, SMALL_BITS = 32, 6  # numbers below are tokens; the bit length of the first that is not
 TOKENS = SMALL + 2 * (31 - SMALL_BITS + 1)
 LIMIT = 1 << 30  # of |n|, exclusive
@@ -40,7 +42,7 @@ def bit_length(numbers: np.ndarray) -> np.ndarray:
 def class_of(magnitude: np.ndarray) -> np.ndarray:
     """The class of numbers that are about so large, in sixteenths (int64, from 0 on): two for each doubling."""
     capped = np.minimum(magnitude, 1 << 20)
-    return np.clip(bit_length(capped * capped) - 2, 0, CLASSES - 1)
+    return np.clip(bit_length(capped * capped) - 2, 0, MAGNITUDES - 1)
 
 
 def too_large(name: str) -> ModelFileError:
@@ -56,7 +58,7 @@ class Frequencies:
         exponent = np.maximum(token - SMALL, 0) // 2 + SMALL_BITS - 2
         width = np.where(token < SMALL, 1, 1 << exponent)
         value = np.where(token < SMALL, token, (2 + token % 2) << exponent)  # the first that has this token
-        scale = (1 << np.arange(CLASSES, dtype=np.int64)[:, None] // 2) + 4
+        scale = (1 << np.arange(CLASSES, dtype=np.int64)[:, None] % MAGNITUDES // 2) + 4
         ratio = 16 + np.minimum((value + 1) // 2 * 256 // scale, 4096)  # sixteenths
         share = np.where(ratio > 4096, 0, (np.minimum(width, 1 << 20) << 36) // ratio**3)  # falls with the third power
         self.counts = share * PRIOR // share.sum(1, keepdims=True)

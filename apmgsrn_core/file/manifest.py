@@ -14,10 +14,9 @@ from ..data.value_transform import IDENTITY, ValueTransform
 from ..errors import ApmgsrnError, ModelFileError
 from ..grid import Grid
 
-KNOWN_REQUIREMENTS = frozenset(("axes", "coded networks", "mask", "value transforms"))
+KNOWN_REQUIREMENTS = frozenset(("axes", "coded networks", "error bounds", "mask", "value transforms"))
 CODERS = ("none", "rounded", "delta")
 FIRST_SECTION = 64  # bytes: behind the preamble
-LATER_PARTS = ("residual",)
 MASKS = (None, *KINDS)
 
 Sections = dict[tuple[int, int], tuple[int, int, str, str]]  # (brick, time step) -> offset, length, sha256, coder
@@ -69,6 +68,7 @@ class Header:
         arrays: With the ranges of the first time step.
         times: () when the data had no time.
         ranges: (low, high) of each array at each time step.
+        bounds: Of each array at each time step how far a value may be from the data, in its unit; 0: not bound.
         mask: What the bits of its masks stand for, one of `mask.KINDS`; None: it has none.
     """
 
@@ -77,10 +77,16 @@ class Header:
     arrays: tuple[ArrayInfo, ...]
     times: tuple[float, ...]
     ranges: tuple[tuple[tuple[float, float], ...], ...]
+    bounds: tuple[tuple[float, ...], ...]
     mask: str | None
     key: str
     manifest: dict = field(repr=False)
     byte_count: int
+
+    @property
+    def bounded(self) -> bool:
+        """Whether an array is within a bound at some time step."""
+        return any(map(any, self.bounds))
 
     def arrays_at(self, step: int) -> tuple[ArrayInfo, ...]:
         """The arrays with their ranges at a time step, 0 being the first."""
@@ -116,9 +122,6 @@ def _parse_header(manifest: dict, size: int) -> Header:
     unknown = [name for name in manifest["requires"] if name not in KNOWN_REQUIREMENTS]
     if unknown:
         raise ModelFileError(f"requires {', '.join(map(str, unknown))}, which this version does not know")
-    present = [part for part in LATER_PARTS if manifest.get(part) is not None]
-    if present:
-        raise ModelFileError(f"has {', '.join(present)}, which this version does not know")
     if not isinstance(manifest.get("macrocells"), str | None):
         raise ValueError(f"macrocells: expected the name of a kind or null, found {manifest['macrocells']!r}")
     times = tuple(entry["value"] for entry in manifest["times"])
@@ -129,6 +132,7 @@ def _parse_header(manifest: dict, size: int) -> Header:
     if not arrays:
         raise ValueError("arrays: expected at least one array, found none")
     ranges = tuple(_ranges_of(entry, arrays) for entry in manifest["times"])
+    bounds = tuple(_bounds_of(entry, arrays) for entry in manifest["times"])
     grid, mask = Grid.from_dict(manifest["grid"]), manifest.get("mask")
     if mask not in MASKS:
         raise ValueError(f"mask: expected one of {MASKS}, found {mask!r}")
@@ -136,7 +140,7 @@ def _parse_header(manifest: dict, size: int) -> Header:
         raise ValueError(f"arrays: expected at least one array, and all on the {grid.association}s of the grid")
     layout = layout_of(manifest, grid)
     _check_bricks(manifest["bricks"], layout)
-    return Header(grid, layout, arrays, numbers, ranges, mask, str(manifest["key"]), manifest, size)
+    return Header(grid, layout, arrays, numbers, ranges, bounds, mask, str(manifest["key"]), manifest, size)
 
 
 def _ranges_of(entry: dict, arrays: tuple[ArrayInfo, ...]) -> tuple[tuple[float, float], ...]:
@@ -149,11 +153,20 @@ def _ranges_of(entry: dict, arrays: tuple[ArrayInfo, ...]) -> tuple[tuple[float,
     return tuple(a.range for a in checked)
 
 
+def _bounds_of(entry: dict, arrays: tuple[ArrayInfo, ...]) -> tuple[float, ...]:
+    """The error bounds of a time step."""
+    bounds = tuple(map(float, entry.get("bounds", (0.0,) * len(arrays))))
+    if len(bounds) != len(arrays) or not all(math.isfinite(bound) and bound >= 0 for bound in bounds):
+        raise ValueError(f"times: expected an error bound for each of {len(arrays)} arrays, found {entry['bounds']}")
+    return bounds
+
+
 def requirements(manifest: dict) -> list[str]:
     """What a reader must know to open a manifest with sections."""
     needed = {
         "axes": manifest["grid"].get("axes") is not None,
         "coded networks": any(section["coder"] != "none" for section in manifest["sections"]),
+        "error bounds": any("bounds" in entry for entry in manifest["times"]),
         "mask": manifest.get("mask") is not None,
         "value transforms": any(a["transform"] != "identity" for a in manifest["arrays"]),
     }

@@ -31,7 +31,10 @@
   points of the grid), or "voxels/2", "/3", "/4" (those cut along each axis); see `mask.py` (requires "mask").
 - `macrocells`: null, or "leveled ranges": a section may have bytes `macrocells`, the ranges of what its network puts out; see
   `stored_macrocells.py`. They only make pictures quicker: a reader that does not know their kind leaves them.
-- `residual` is null in this version. `model`, `training`: both configs. `key`: hash of
+- `times[].bounds`: of each array how far a value may be from the data, in its unit, 0: not bound; left out when none is. Its
+  sections then have bytes `residual`, which are added to what the network says; see `residual/residual_blocks.py` (requires
+  "error bounds").
+- `model`, `training`: both configs. `key`: hash of
   the training's input and settings.
 - No date, duration, host, path, rank or thread count: the same training gives the same bytes.
 - Opening reads preamble and manifest, and executes nothing: JSON and safetensors are data. Lengths are checked against
@@ -56,7 +59,7 @@ from .manifest import Header, parse_manifest
 MAGIC = b"\x89APMGSRN"
 VERSION = 1
 PREAMBLE = struct.Struct("<8sIIQQ32s")
-BYTES = ("mask", "coded", "macrocells")  # tensors of a section that are bytes, not numbers
+BYTES = ("mask", "coded", "macrocells", "residual")  # tensors of a section that are bytes, not numbers
 BLOCK = 1 << 26  # bytes read at a time where a file need not be in memory
 
 

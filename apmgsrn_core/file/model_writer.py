@@ -17,7 +17,7 @@ from typing import BinaryIO
 from ..distributed import Communicator
 from ..errors import ApmgsrnError, DataError, ModelFileError
 from ..grid import Grid
-from .manifest import LATER_PARTS, layout_of, parse_manifest, requirements
+from .manifest import layout_of, parse_manifest, requirements
 from .model_file import MAGIC, PREAMBLE, VERSION, ModelFile
 
 PATIENCE = 10.0  # seconds until a file that rank 0 made must be there for the other ranks
@@ -147,7 +147,7 @@ def _plan(name: str, manifest: dict, described: list[Described]) -> _Plan:
         })  # fmt: skip
         offsets[brick, time] = offset
         offset += length
-    whole = {"format": "apmgsrn", **dict.fromkeys(("mask", *LATER_PARTS)), **manifest}
+    whole = {"format": "apmgsrn", "mask": None, **manifest}
     whole.update(bricks=entries, sections=sections)
     whole["requires"] = requirements(whole)
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("utf-8")

@@ -12,10 +12,11 @@ from ..network.model_config import ModelConfig
 from ..rendering.brick_macrocells import joined
 from ..rendering.macrocells import Macrocells
 from ..rendering.stored_macrocells import unpack_macrocells
+from ..residual.residual_blocks import ResidualBlocks
 from .coded_network import DecodedNetwork, decode_network
 from .model_file import ModelFile
 from .number_blocks import network_tensors
-from .weights import CODED, MACROCELLS, MASK, RANGES, brick_config, describe_grids
+from .weights import CODED, MACROCELLS, MASK, RANGES, RESIDUAL, brick_config, describe_grids
 
 
 def read_network(file: ModelFile, brick: int, components: int, time: int = 0) -> Network:
@@ -34,7 +35,7 @@ def read_network(file: ModelFile, brick: int, components: int, time: int = 0) ->
             f"expected at most {length // 2} in {length} bytes, found {asked}"
         )
     tensors = file.read_section(brick, time)
-    for name in (MASK, MACROCELLS):
+    for name in (MASK, MACROCELLS, RESIDUAL):
         tensors.pop(name, None)
     network = Network(config)
     _check_grids(file, brick, network)
@@ -75,6 +76,17 @@ def read_mask(file: ModelFile, brick: int, time: int = 0) -> np.ndarray | None:
         return None
     what = f"{_name(file, brick)}, time step {time}"
     return unpack_mask(data, len(header.arrays), mask_region(header.layout, brick, header.mask).shape_zyx, what)
+
+
+def read_residual(file: ModelFile, brick: int, components: int, time: int = 0) -> ResidualBlocks | None:
+    """What a brick's network leaves of the data at a time step; None where no array is bound. Raises ModelFileError."""
+    if not any(file.header.bounds[time]):
+        return None
+    what = f"{_name(file, brick)}, time step {time}: residual"
+    data = file.read_section(brick, time).get(RESIDUAL)
+    if data is None:
+        raise ModelFileError(f"{what}: expected its bytes, found none")
+    return ResidualBlocks(data.tobytes(), file.header.layout.trained(brick).shape_zyx, components, what)
 
 
 def read_macrocells(file: ModelFile, array: int, time: int = 0) -> Macrocells | None:

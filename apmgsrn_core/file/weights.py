@@ -17,7 +17,7 @@ from .manifest import ArrayInfo
 from .number_blocks import network_tensors
 
 RANGES = "leveled ranges"  # what the macrocells are
-MASK, CODED, MACROCELLS = "mask", "coded", "macrocells"  # the tensors of a section that are no weights
+MASK, CODED, MACROCELLS, RESIDUAL = "mask", "coded", "macrocells", "residual"  # the tensors of a section that are no weights
 
 
 def describe_model(
@@ -66,6 +66,14 @@ def pack_coded(data: bytes, mask: np.ndarray | None = None, cells: np.ndarray | 
     from safetensors.numpy import save
 
     return save({CODED: np.frombuffer(data, np.uint8), **_given({MASK: mask, MACROCELLS: cells})})
+
+
+def with_residual(section: bytes, data: bytes) -> bytes:
+    """A section with the residual of its brick, see `residual/residual_blocks.py`."""
+    from safetensors.numpy import load, save
+
+    tensors = {**load(section), RESIDUAL: np.frombuffer(data, np.uint8)}
+    return save({name: np.ascontiguousarray(t) for name, t in sorted(tensors.items())})
 
 
 def _given(tensors: dict[str, np.ndarray | None]) -> dict[str, np.ndarray]:

@@ -49,6 +49,12 @@ class LatticeStructure(ctypes.Structure):
     _fields_ = [("nodes", c_int64 * 3), ("lanes", c_int64), ("weights", c_int8 * 7)]
 
 
+class BlockStructure(ctypes.Structure):
+    _fields_ = [
+        ("nodes", c_int64 * 3), ("choices", c_void_p), ("numbers", c_void_p), ("known", c_void_p), ("rows", c_void_p),
+    ]  # fmt: skip
+
+
 def source_hash() -> str:
     """Of everything that the library is built from; the same sum as in `cpu/CMakeLists.txt`."""
     files = sorted(p for p in SOURCES.glob("*") if p.suffix in (".cpp", ".h") or p.name == "CMakeLists.txt")
@@ -98,6 +104,11 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.apm_code_lattice.argtypes = [POINTER(LanesStructure), POINTER(LatticeStructure), c_void_p]
     library.apm_words_of.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_void_p]
     library.apm_words_of.restype = c_int64
+    library.apm_quantise_block.argtypes = [POINTER(BlockStructure), c_void_p, c_void_p]
+    library.apm_quantise_block.restype = None
+    library.apm_code_block.argtypes = [POINTER(LanesStructure), c_int64, POINTER(BlockStructure)]
+    library.apm_words_of_rows.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_void_p]
+    library.apm_words_of_rows.restype = c_int64
     return library
 
 

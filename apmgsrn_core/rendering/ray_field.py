@@ -114,7 +114,7 @@ class NetworkField(RayField):
     def fits(volume, info: ArrayInfo) -> bool:
         """Whether it can render this array of this volume."""
         header = getattr(volume, "header", None)
-        one = header is not None and hasattr(volume, "network") and volume.layout.count == 1
+        one = header is not None and hasattr(volume, "network") and volume.layout.count == 1 and not getattr(volume, "bounded", False)
         return one and header.mask is None and volume.grid.axes is None and info.components == 1
 
     def values(self, points: torch.Tensor) -> torch.Tensor:

@@ -25,8 +25,9 @@ class NeuralVolume(SampledVolume):
     when it is opened.
     """
 
-    def __init__(self, file: ModelFile, device: str | Sequence[str] = "auto", precision: str = "auto"):
+    def __init__(self, file: ModelFile, device: str | Sequence[str] = "auto", precision: str = "auto", bounded: bool = True):
         super().__init__(file.header, device, precision)
+        self.bounded = bounded and file.header.bounded
         self._file, self._devices = file, self._devices[: self.layout.count]
         self._steps: OrderedDict[int, VolumeStep] = OrderedDict()
         if self.layout.count == 1:
@@ -34,7 +35,7 @@ class NeuralVolume(SampledVolume):
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike, device: str | Sequence[str] = "auto", precision: str = "auto"
+        cls, path: str | os.PathLike, device: str | Sequence[str] = "auto", precision: str = "auto", bounded: bool = True
     ) -> "NeuralVolume":
         """Open a model file.
 
@@ -43,23 +44,26 @@ class NeuralVolume(SampledVolume):
             device: As `devices_of_rank` takes it, or several; the bricks are dealt among them.
             precision: "full" (what "auto" stands for in sampling): fp32; "fast": half precision in the decoder's
                 products where the device is faster with it.
+            bounded: Whether a model with an error bound keeps it; False: its networks alone.
 
         Raises:
             ModelFileError: Missing, foreign or damaged.
             DeviceError: The device cannot be used.
         """
-        return cls(ModelFile(path), device, precision)
+        return cls(ModelFile(path), device, precision, bounded)
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, device: str | Sequence[str] = "auto", name: str = "model", precision: str = "auto"
+        cls, data: bytes, device: str | Sequence[str] = "auto", name: str = "model", precision: str = "auto", bounded: bool = True
     ) -> "NeuralVolume":
         """Open the bytes of a model file; messages call it `name`."""
-        return cls(ModelFile(data, name), device, precision)
+        return cls(ModelFile(data, name), device, precision, bounded)
 
     def macrocells(self, field: str | None = None, time: float | None = None) -> Macrocells | None:
         """See `SampledVolume.macrocells`."""
         step = self.step_at(time)
+        if self.bounded and any(self.header.bounds[step]):
+            return None  # those of the networks are not of the values
         return read_macrocells(self._file, self._step(step).field(field)[0], step)
 
     def network(self, brick: int, step: int = 0) -> Network:
@@ -86,7 +90,7 @@ class NeuralVolume(SampledVolume):
     def _step(self, step: int) -> VolumeStep:
         """A time step; the last used ones are kept."""
         if step not in self._steps:
-            self._steps[step] = VolumeStep.of_file(self._file, step, self._devices, self.precision)
+            self._steps[step] = VolumeStep.of_file(self._file, step, self._devices, self.precision, self.bounded)
             while len(self._steps) > STEPS:
                 self._steps.popitem(last=False)
         self._steps.move_to_end(step)

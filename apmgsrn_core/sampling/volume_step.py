@@ -14,7 +14,7 @@ from ..data.mask import DomainMask
 from ..errors import FieldError
 from ..file.manifest import ArrayInfo
 from ..file.model_file import ModelFile
-from ..file.network_reader import read_mask, read_network
+from ..file.network_reader import read_mask, read_network, read_residual
 from ..grid import Grid, Region
 from ..network.model import Network
 from .region_sampling import RegionSampling, index_positions, own_positions, value_positions
@@ -29,22 +29,25 @@ class VolumeStep:
         arrays: With their ranges at this step.
         sampler: Of the networks of its bricks.
         mask: Where the arrays have values; None: everywhere.
+        bounded: Whether residuals are added to what the networks say.
     """
 
     def __init__(
-        self, grid: Grid, arrays: tuple[ArrayInfo, ...], sampler: BrickSampler, mask: DomainMask | None = None
-    ):
-        self.grid, self.arrays, self.sampler, self._mask = grid, arrays, sampler, mask
+        self, grid: Grid, arrays: tuple[ArrayInfo, ...], sampler: BrickSampler, mask: DomainMask | None = None,
+        bounded: bool = False,
+    ):  # fmt: skip
+        self.grid, self.arrays, self.sampler, self._mask, self._bounded = grid, arrays, sampler, mask, bounded
 
     @classmethod
-    def of_file(cls, file: ModelFile, step: int, devices: Sequence, precision: str) -> "VolumeStep":
+    def of_file(cls, file: ModelFile, step: int, devices: Sequence, precision: str, bounded: bool = True) -> "VolumeStep":
         """A time step of a model file.
 
         Args:
             file: The model.
             step: The number of the time step, 0 being the first.
             devices: The bricks are dealt among them.
-            precision: Of the kernels, "full" or "fast".
+            precision: Of the kernels, "full" or "fast"; within error bounds always "full".
+            bounded: Whether what the networks leave of the data is added where it is stored.
         """
         header = file.header
         arrays, mask = header.arrays_at(step), None
@@ -56,8 +59,10 @@ class VolumeStep:
         if header.mask is not None:
             cells = header.grid.association == "cell"
             mask = DomainMask(header.layout, header.mask, cells, lambda brick: read_mask(file, brick, step))
-        sampler = BrickSampler(header.layout, [BrickNetworks(read, d, precision) for d in devices])
-        return cls(header.grid, arrays, sampler, mask)
+        held = bounded and any(header.bounds[step])
+        residual = (lambda brick: read_residual(file, brick, components, step)) if held else None
+        kept = [BrickNetworks(read, d, "full" if held else precision, None, residual, arrays) for d in devices]
+        return cls(header.grid, arrays, BrickSampler(header.layout, kept), mask, held)
 
     def field(self, name: str | None) -> tuple[int, ArrayInfo, slice]:
         """(number, description, outputs) of an array; the first one when None. Raises FieldError."""
@@ -91,6 +96,11 @@ class VolumeStep:
     def second_derivatives(self, points_xyz: np.ndarray, field: str | None) -> np.ndarray:
         """(n, components, 3, 3), see `NeuralVolume.sample_second_derivatives`."""
         array, info, columns = self.field(field)
+        if self._bounded:
+            raise FieldError(
+                "second derivatives: expected a model without an error bound, found one whose residual is interpolated linearly; "
+                "open it with bounded=False"
+            )
         result = second_derivatives(self.sampler, self.grid, points_xyz, info, columns)
         result[self._missing(points_xyz, array)] = np.nan
         return result

@@ -45,11 +45,13 @@ def _listed(arrays: list) -> str:
     return ", ".join(f"{side} {name!r} ({components})" for name, side, components in arrays)
 
 
-def time_entry(time: float | None, infos: tuple[ArrayInfo, ...], key: str, series: bool) -> dict:
-    """The entry of a step in the manifest's `times[]`; one that may be followed says its ranges and its key."""
-    if not series:
-        return {"value": time}
-    return {"value": time, "ranges": [list(info.range) for info in infos], "key": key}
+def time_entry(
+    time: float | None, infos: tuple[ArrayInfo, ...], key: str, series: bool, bounds: tuple[float, ...] = ()
+) -> dict:
+    """The entry of a step in the manifest's `times[]`; one that may be followed says its ranges and its key, one that is within
+    error bounds these."""
+    entry = {"value": time, **({"bounds": list(bounds)} if any(bounds) else {})}
+    return {**entry, "ranges": [list(info.range) for info in infos], "key": key} if series else entry
 
 
 def stored_steps(base: ModelFile, communicator: Communicator | None = None) -> list[StoredBrick]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..errors import ConfigError
 from ..grid import Grid
+from ..residual.error_bound import ErrorBound
 from ..validation import check, check_number, from_dict
 
 PLACEMENTS = ("kdtree", "published", "random")
@@ -57,6 +58,10 @@ class TrainConfig:
             that these take as a part of the loss (`rate_term.py`); 0: without. Meant for global lattices (`ModelConfig.of_bytes`).
         rate_step: Rounding step of features with `rate_bytes`.
         rate_noise: Share of the training in which noise stands for the rounding with `rate_bytes`.
+        error_bound: How far a value of the model may be from the data at most, at every value; 0: no bound. What the network leaves
+            is then coded beside it (`residual/`), and a brick whose bytes are fewer without a network has none.
+        error_bound_mode: "relative": to the range of an array; "absolute": in its unit.
+        error_bounds: Of each array, 0 for one that is not bound; (): `error_bound` of all.
         transform_start, transform_stop: Shares of the training between which transforms learn (published: 0.05 and
             0.8, steps 500 and 8000 of 10 000).
         precision: "full": fp32 (published); "fast": half precision in the decoder's products where the device is faster
@@ -99,6 +104,9 @@ class TrainConfig:
     rate_bytes: int = 0
     rate_step: float = 0.0625
     rate_noise: float = 0.7
+    error_bound: float = 0.0
+    error_bound_mode: str = "relative"
+    error_bounds: tuple[float, ...] = ()
     precision: str = "auto"
     density_window: int = 1000
     density_tolerance: float = 1e-4
@@ -109,6 +117,8 @@ class TrainConfig:
         check(self.quality in QUALITIES, "quality", f"one of {tuple(QUALITIES)}", self.quality)
         check(self.precision in PRECISIONS, "precision", f"one of {PRECISIONS}", self.precision)
         check(self.positions in POSITIONS, "positions", f"one of {POSITIONS}", self.positions)
+        object.__setattr__(self, "error_bounds", tuple(self.error_bounds))
+        self.bound  # checks its fields
         for field, low, high in (
             ("iterations", 0, 10**9), ("seed", 0, 2**31 - 1), ("batch_size", 0, 2**24),
             ("importance_blocks", 1, 64), ("importance_start", 0, 10**9), ("importance_refresh", 1, 10**9),
@@ -164,8 +174,19 @@ class TrainConfig:
             "precision": "auto",
         }  # fmt: skip
         chosen = {k: v for k, v in automatic.items() if getattr(self, k) == words.get(k)}
-        rounding = self.rounding if self.rounding >= 0 else RATE_ROUNDING if for_bytes else SERIES_ROUNDING if series else 0.0
-        return replace(self, rounding=float(rounding), **chosen)
+        return replace(self.with_rounding(series), **chosen)
+
+    def with_rounding(self, series: bool = False, storage: str = "float16", refined: bool = False) -> "TrainConfig":
+        """The same config with a `rounding` that is automatic chosen: 0.2 in a time series, 0.02 with `rate_bytes`, 0.01 in
+        others (0.04 dB), but 0 where a model is stored as float32 or is an initial model, `refined`."""
+        single = 0.0 if refined or storage == "float32" else SINGLE_ROUNDING
+        automatic = RATE_ROUNDING if self.rate_bytes else SERIES_ROUNDING if series else single
+        return replace(self, rounding=float(self.rounding if self.rounding >= 0 else automatic))
+
+    @property
+    def bound(self) -> ErrorBound:
+        """The error bound."""
+        return ErrorBound(self.error_bound, self.error_bound_mode, self.error_bounds)
 
     def to_dict(self) -> dict:
         """Plain values for the manifest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from ..errors import DataError
 from ..file.model_file import ModelFile, read_model
 from ..grid import Grid, Region
 from ..network.model_config import ModelConfig
+from ..residual.error_bound import ErrorBound
+from ..residual.split import USUAL_BOUND, network_bytes
 from ..validation import check
 from .aim import lattices_for
 from .history import TrainingState
@@ -64,7 +67,7 @@ def train_volume(
         arrays: Of several arrays, or to choose the value transform of one: what the components of the values are, those of
             the arrays one after the other, in a type that holds them all; () is one array of that name.
         model: The network of a brick, on the average of the bricks. Its resolution is fitted to flat data. None: lattices for
-            `train.rate_bytes` where that is set (`lattices_for`), else the small preset, of a time step of several with twice the
+            `train.rate_bytes` where that is set (`lattices_for`) or chosen for an error bound, else the small preset, of a time step of several with twice the
             numbers (`ModelConfig.for_series`). A time step that is appended has the bricks and networks of the model that it follows.
         train: How to train it. A time budget is for all bricks together; looking at them and reading are not counted.
         bricks: Along x, y, z; 0 = automatic: one while it has at most 256^3 values, fits the memory and, with `parameters`,
@@ -107,6 +110,9 @@ def train_volume(
     layout = bricks if base is None else base.header.layout
     if not isinstance(layout, BrickLayout):
         layout = choose_layout(grid, bricks, value_bytes, model, components, parameters, devices, communicator)
+    if chosen is None and train.bound and not (train.rate_bytes or series):
+        share = relative_bound(train.bound, values, communicator)
+        train = replace(train, rate_bytes=network_bytes(share, grid.region.count, layout.count))
     if chosen is None and train.rate_bytes:
         model = communicator.together(lambda: lattices_for(train.rate_bytes, layout))
     if region is not None:
@@ -129,6 +135,18 @@ def run_job(
     """Run the passes of a job with what `fetch` brings (collective), and show progress; see `volume_passes`."""
     with progress_bar(on_progress if communicator.rank == 0 else on_progress or (lambda state: True)) as report:
         return drive_passes(volume_passes(job, communicator, devices, on_progress=report, **settings), fetch)
+
+
+def relative_bound(bound: ErrorBound, values: Values, communicator: Communicator) -> float:
+    """The tightest error bound, relative to the range of all values (collective); 0.01 where that is not known before they are read."""
+    tightest = min(value for value in bound.values or (bound.value,) if value)
+    if bound.mode == "relative":
+        return tightest
+    known = np.asarray(values)[np.isfinite(values)] if not callable(values) else np.zeros(0)
+    ends = communicator.everywhere((float(known.min()), float(known.max())) if known.size else None)
+    spans = [end for end in ends if end is not None]
+    span = max(high for _, high in spans) - min(low for low, _ in spans) if spans else 0.0
+    return min(tightest / span, 1.0) if span else USUAL_BOUND
 
 
 def default_model(series: bool) -> ModelConfig:

@@ -12,6 +12,7 @@ from ..bricks.budget import brick_models, constant_model
 from ..bricks.survey import BrickSummary, Survey
 from ..data.array_spec import ArraySpec, check_arrays
 from ..data.array_values import normalised
+from ..data.mask import VOXELS
 from ..errors import ConfigError, DataError
 from ..file.manifest import ArrayInfo
 from ..file.model_file import ModelFile
@@ -65,6 +66,8 @@ class VolumeJob:
         check_arrays(self.arrays)
         if self.series and self.time is None or self.time is not None and not math.isfinite(self.time):
             raise DataError(f"{self.name}: expected a time step with a finite time, found {self.time}")
+        if self.train.bound and self.mask in VOXELS:
+            raise ConfigError(f"error_bound of {self.name}: expected 0 for data that is not on a lattice, found {self.train.bound}")
         if self.base is not None:
             check_follows(self.base.header, self.arrays, self.grid, self.time, self.base.name)
             object.__setattr__(self, "model", ModelConfig.from_dict(self.base.header.manifest["model"]))
@@ -102,6 +105,10 @@ class VolumeJob:
         return infos
 
     def key(self, content: str) -> str:
+    def bounds(self, survey: Survey) -> tuple[float, ...]:
+        """How far values of each array may be off at this step, in its unit; 0: not bound. Raises ConfigError."""
+        return self.train.bound.of(self.infos(survey)) if self.train.bound else (0.0,) * len(self.arrays)
+
         """The training's key, from the content of the values (`Survey.content`) and the steps before."""
         return training_key(
             content, self.grid, self.arrays, self.model, self.train, self.time, self.initial or None,

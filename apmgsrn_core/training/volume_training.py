@@ -185,7 +185,7 @@ def _result(
     mask = job.mask if survey.masked or job.mask in VOXELS else None if job.base is None else job.base.header.mask
     manifest = describe_model(
         job.grid, job.layout, infos if job.base is None else job.base.header.arrays,
-        [*before, time_entry(job.time, infos, key, job.series)], job.fitted_model, job.train.resolved(job.grid, job.series), key, mask,
+        [*before, time_entry(job.time, infos, key, job.series, job.bounds(survey))], job.fitted_model, job.train.resolved(job.grid, job.series), key, mask,
     )  # fmt: skip
     earlier = [] if job.base is None else stored_steps(job.base, communicator)
     data = None

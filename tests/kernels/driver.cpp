@@ -195,7 +195,7 @@ struct Coded {
   int64_t plain_bits;
 };
 
-std::vector<int64_t> equal_counts() { return std::vector<int64_t>(28 * 84, 6); }
+std::vector<int64_t> equal_counts() { return std::vector<int64_t>(31 * 84, 6); }
 
 Coded write_numbers(const ApmLattice& lattice, std::vector<int64_t> numbers) {
   std::vector<int64_t> counts = equal_counts();
@@ -246,6 +246,50 @@ void run_numbers(const ApmLattice& lattice, int64_t largest) {
   if (apm_code_lattice(&lanes, &lattice, numbers.data()) != APM_TOO_LARGE) fail("numbers too large", "all");
 }
 
+// A block there and back, with and without values that are free, and damaged.
+void run_block(int64_t nz, int64_t ny, int64_t nx, int64_t lane_count, int64_t largest) {
+  const int64_t size = nz * ny * nx;
+  std::vector<int64_t> values(size), choices(21), numbers(size), known(size), decoded(size);
+  std::vector<int32_t> rows(2 * size + 64);
+  std::vector<uint8_t> free(size);
+  for (int64_t i = 0; i < size; ++i) {
+    values[i] = static_cast<int64_t>(generator() % (2 * largest + 1)) - largest;
+    free[i] = lane_count > 4 && generator() % 3 == 0;
+  }
+  const ApmBlock block = {{nz, ny, nx}, choices.data(), numbers.data(), known.data(), rows.data()};
+  apm_quantise_block(&block, values.data(), lane_count > 4 ? free.data() : nullptr);
+  for (int64_t i = 0; i < size; ++i)
+    if (!free[i] && std::abs(known[i] - values[i]) > 512) fail("a quantised block", "all");
+  const std::vector<int64_t> wanted = known;
+  const size_t room = 2 * size + 64;
+  std::vector<int64_t> counts = equal_counts(), states(lane_count, 1 << 16);
+  std::vector<uint32_t> slots(room);
+  std::vector<uint8_t> plain(29 * room / 8 + 1);
+  ApmLanes lanes = {counts.data(), slots.data(), nullptr, nullptr, 0, 0, plain.data(), 8 * static_cast<int64_t>(plain.size()), 0};
+  if (apm_code_block(&lanes, lane_count, &block)) fail("writing a block", "all");
+  int64_t row_count = 0, total = 0;
+  while (row_count < static_cast<int64_t>(rows.size()) && rows[row_count]) total += rows[row_count++];
+  std::vector<uint16_t> words(total);
+  const int64_t count = apm_words_of_rows(slots.data(), rows.data(), row_count, states.data(), words.data());
+  std::vector<uint8_t> bytes;
+  for (auto word = words.end() - count; word != words.end(); ++word) bytes.push_back(*word & 255), bytes.push_back(*word >> 8);
+  plain.resize((lanes.bit + 7) / 8), plain.shrink_to_fit(), bytes.shrink_to_fit();
+  for (int trial = 0; trial < 30; ++trial) {
+    std::vector<int64_t> bad_states = states;
+    std::vector<uint8_t> bad = bytes;
+    counts = equal_counts();
+    if (trial && !bad.empty()) bad[generator() % bad.size()] ^= 1 << generator() % 8;
+    if (trial % 5 == 4) bad.resize(bad.size() / 4 * 2), bad.shrink_to_fit();
+    if (trial % 3 == 2) bad_states[0] = generator();
+    const ApmBlock read = {{nz, ny, nx}, choices.data(), numbers.data(), decoded.data(), rows.data()};
+    lanes = {counts.data(), nullptr, bad_states.data(), bad.data(), static_cast<int64_t>(bad.size()) / 2, 0,
+             plain.data(), 8 * static_cast<int64_t>(plain.size()), 0};
+    const int status = apm_code_block(&lanes, lane_count, &read);
+    if (status < APM_DONE || status > APM_TOO_LARGE) fail("a damaged block", "all");
+    if (!trial && (status || decoded != wanted)) fail("reading a block", "all");
+  }
+}
+
 void run_rows() {
   std::vector<int64_t> counts = equal_counts(), numbers = {(1 << 30) - 1, 1 - (1 << 30), 0}, classes = {0, 27, 13}, states(3, 1 << 16);
   std::vector<uint32_t> slots(3);
@@ -259,7 +303,7 @@ void run_rows() {
   if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) == APM_TOO_LARGE) fail("an empty row", "all");
   numbers[0] = 1 << 30, lanes = start;
   if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) != APM_TOO_LARGE) fail("a number too large", "all");
-  numbers[0] = 0, classes[1] = 28;
+  numbers[0] = 0, classes[1] = 31;
   if (apm_code_row(&lanes, classes.data(), 3, numbers.data()) != APM_TOO_LARGE) fail("an unknown class", "all");
 }
 
@@ -283,6 +327,9 @@ int main(int argc, char** argv) {
   for (int64_t n : {1, 300, 1000}) run_density(paths, n);
   for (int32_t continuous : {0, 1}) run_draw<uint8_t>(0, continuous), run_draw<int16_t>(3, continuous), run_draw<float>(8, continuous), run_draw<double>(9, continuous);
   run_rows();
+  for (int64_t largest : {0, 900, 40000, 1 << 30}) {
+    run_block(9, 8, 7, 4, largest), run_block(1, 1, 200, 1, largest), run_block(17, 1, 33, 16, largest), run_block(1, 1, 1, 128, largest);
+  }
   for (int64_t largest : {0, 5, 40000, (1 << 26) - 1}) {
     run_numbers({{7, 8, 9}, 3, {20, -9, 5, 31, 0, -40, 3}}, largest);
     run_numbers({{1, 1, 5}, 1, {64, 0, 0, 0, 0, 0, 0}}, largest);

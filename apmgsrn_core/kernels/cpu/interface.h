@@ -184,4 +184,21 @@ int apm_code_lattice(ApmLanes* lanes, const ApmLattice* lattice, int64_t* number
 // its end; returns how many. `states` begin at 2^16 and are those that reading begins with.
 int64_t apm_words_of(const uint32_t* slots, int64_t rows, int64_t count, int64_t* states, uint16_t* words);
 
+// A block of values [z][y][x] in units, of which a rounding step has 1024. Readable twin:
+// `apmgsrn_core/residual/block_coding.py`.
+struct ApmBlock {
+  int64_t nodes[3];  // along z, y, x
+  int64_t* choices;  // (3, 7) numbers of the weights of the finest levels' phases
+  int64_t* numbers;  // [z][y][x] steps that are coded
+  int64_t* known;    // [z][y][x] values that they stand for; before writing anything
+  int32_t* rows;     // of each coded row how many numbers it has; room for 2 * nodes + 64 of them
+};
+
+// values, of at most 2^25 steps, and free [z][y][x] (1: any value will do) or null -> choices, numbers and known.
+void apm_quantise_block(const ApmBlock* block, const int64_t* values, const uint8_t* free);
+// Write or read a block in rows of so many lanes; rows are counted from the front. Too large: what there cannot be.
+int apm_code_block(ApmLanes* lanes, int64_t count, const ApmBlock* block);
+// `apm_words_of` of rows that have `rows[i]` slots each; words has room for all slots and is filled from its end.
+int64_t apm_words_of_rows(const uint32_t* slots, const int32_t* rows, int64_t count, int64_t* states, uint16_t* words);
+
 }  // extern "C"

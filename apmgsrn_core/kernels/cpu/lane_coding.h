@@ -10,7 +10,7 @@
 namespace apm {
 
 // As in lane_coding.py.
-constexpr int CLASSES = 28, SMALL = 32, SMALL_BITS = 6, TOKENS = SMALL + 2 * (31 - SMALL_BITS + 1);
+constexpr int MAGNITUDES = 28, CLASSES = 31, SMALL = 32, SMALL_BITS = 6, TOKENS = SMALL + 2 * (31 - SMALL_BITS + 1);
 constexpr int PRECISION = 14, SEEN = 32;
 constexpr int64_t LIMIT = 1 << 30, LOWEST = 1 << 16;
 
@@ -18,7 +18,7 @@ inline int bit_length(uint64_t number) { return number ? 64 - __builtin_clzll(nu
 
 inline int64_t class_of(uint64_t magnitude) {
   const uint64_t capped = std::min<uint64_t>(magnitude, 1 << 20);
-  return std::clamp(bit_length(capped * capped) - 2, 0, CLASSES - 1);
+  return std::clamp(bit_length(capped * capped) - 2, 0, MAGNITUDES - 1);
 }
 
 // Division by one number again and again. Of a number below 2^63 the upper half of the product is the quotient or one
