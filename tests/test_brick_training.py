@@ -116,7 +116,7 @@ def test_a_function_that_fails_or_gives_too_little_is_told():
 def test_constant_bricks_are_exact_and_cost_almost_nothing():
     values, grid = wave((33, 16, 15))
     values[:, :, :20] = values.mean()
-    result = train(values, grid, (4, 1, 1), tiny(iterations=200))
+    result = train(values, grid, (4, 1, 1), tiny(iterations=200, rounding=0.0))
     lengths = [s["length"] for s in read_header(result.to_bytes()).manifest["sections"]]
     assert max(lengths[:2]) < 700 and min(lengths[2:]) > 2000
     np.testing.assert_allclose(result.volume.reconstruct()[:, :, :16], values[:, :, :16], rtol=1e-6)
@@ -145,7 +145,7 @@ def test_parameters_are_shared_out_by_need():
     values, grid = wave((33, 32, 31))
     values[:, :, 17:] += 30 * random.standard_normal((31, 32, 16)).astype("float32")
     result = train_volume(
-        values, grid, model=ModelConfig.preset("small"), train=tiny(), bricks=(2, 1, 1), parameters=20_000, **QUIET
+        values, grid, model=ModelConfig.preset("small"), train=tiny(rounding=0.0), bricks=(2, 1, 1), parameters=20_000, **QUIET
     )
     file = ModelFile(result.to_bytes())
     lengths = [e["length"] for e in file.header.manifest["sections"]]

@@ -112,7 +112,8 @@ def test_what_is_kept_has_a_limit(moving, monkeypatch, share, count):
 @pytest.mark.parametrize("bricks", [(1, 1, 1), (2, 1, 1)])
 def test_differences_to_steps_that_are_not_coded(bricks):
     """A model whose first step keeps its numbers takes steps that are differences to it."""
-    first = train_volume(at(0), GRID, time=0.0, model=SMALL, train=FEW, bricks=bricks)
+    plain = TrainConfig(iterations=250, rounding=0.0)
+    first = train_volume(at(0), GRID, time=0.0, model=SMALL, train=plain, bricks=bricks)
     both = train_volume(at(1), GRID, time=1.0, append=first.to_bytes(), train=FEW)
     assert coders(both.to_bytes()) == ["none", "delta"] * np.prod(bricks)
     assert psnr(at(1), both.volume.sample_region(time=1.0)) > 30
@@ -182,7 +183,8 @@ def test_numbers_of_another_architecture_are_an_error(moving):
 
 
 def test_coded_bytes_are_asked_for(moving):
-    first = train_volume(at(0), GRID, time=0.0, model=SMALL, train=FEW).to_bytes()
+    plain = TrainConfig(iterations=250, rounding=0.0)
+    first = train_volume(at(0), GRID, time=0.0, model=SMALL, train=plain).to_bytes()
     model = edited(first, lambda manifest: manifest["sections"][0].update(coder="rounded"))
     with pytest.raises(ModelFileError, match="expected the bytes 'coded', found none"):
         read_network(ModelFile(model), 0, 1, 0)

@@ -102,10 +102,24 @@ def test_resolving_fills_everything_once(placement):
 def test_a_time_step_of_a_series_is_trained_shorter_and_rounded():
     alone, step = TrainConfig().resolved(CUBE), TrainConfig().resolved(CUBE, series=True)
     assert (step.iterations, step.batch_size, step.rounding) == (alone.iterations // 2, 2000, 0.2)
-    assert alone.rounding == 0.0 and TrainConfig(rounding=0.0).resolved(CUBE, series=True).rounding == 0.0
+    assert alone.rounding == 0.01 and TrainConfig(rounding=0.0).resolved(CUBE, series=True).rounding == 0.0
     model = ModelConfig.preset("small")
     assert 1.9 < model.for_series().parameter_count() / model.parameter_count() < 2.1
-    assert model.for_series().model_bytes(rounded=True) < model.model_bytes()
+    assert model.for_series().model_bytes(rounding=0.2) < model.model_bytes()
+
+
+def test_rounding_is_chosen_where_it_is_automatic():
+    chosen = [TrainConfig(rounding=0.5).with_rounding(s, "float32", r).rounding for s in (True, False) for r in (True, False)]
+    assert chosen == [0.5] * 4 and TrainConfig(rounding=0.0).with_rounding().rounding == 0.0
+    automatic = TrainConfig()
+    assert automatic.with_rounding().rounding == 0.01 and automatic.with_rounding(series=True, storage="float32").rounding == 0.2
+    assert automatic.with_rounding(storage="float32").rounding == automatic.with_rounding(refined=True).rounding == 0.0
+    assert TrainConfig(rate_bytes=5000).with_rounding(refined=True).rounding == 0.02
+
+
+def test_rounded_numbers_take_fewer_bytes_the_more_they_are_rounded():
+    sizes = [ModelConfig.preset("small").model_bytes(rounding=share) for share in (1e-4, 0.01, 0.2, 10.0)]
+    assert sizes == sorted(sizes, reverse=True) and sizes[1] == pytest.approx(77_000 * 6 / 8, rel=0.01)
 
 
 def test_resolving_keeps_what_the_user_chose():

@@ -138,7 +138,7 @@ def test_published_grids_really_move_and_random_ones_do_not():
     values = np.zeros((16, 16, 16), dtype=np.float32)
     values[10:, 10:, 10:] = np.random.default_rng(0).random((6, 6, 6))
     grid = Grid((16, 16, 16))
-    settings = {"iterations": 150, "batch_size": 400}
+    settings = {"iterations": 150, "batch_size": 400, "rounding": 0.0}
     start = train(values, grid, settings=TrainConfig(placement="published", transform_start=0.999, **settings))
     moved = train(values, grid, settings=TrainConfig(placement="published", transform_start=0.06, **settings))
     fixed = train(values, grid, settings=TrainConfig(placement="random", **settings))

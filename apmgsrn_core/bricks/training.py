@@ -151,6 +151,7 @@ def brick_steps(
         DeadNetwork: The network cannot learn any more; with another seed or a lower rate it may.
     """
     history = History(config.iterations, config.time_budget, errors.names if errors is not None else ())
+    wanted = config.stop_psnr and config.stop_psnr - psnr_of(1 + config.rounding)  # rounding takes the rest off again
     if constant:
         _silence(network)
         history.add_row(0, 0.0, 0.0, _of_arrays(errors, network))
@@ -181,7 +182,7 @@ def brick_steps(
             history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
             if must_live and done >= ALIVE_FROM:
                 _check_alive(network, batch, done)
-            if config.stop_psnr and _reached(network, sampler, history.loss, config.stop_psnr):
+            if wanted and _reached(network, sampler, history.loss, wanted):
                 reason = "psnr reached"
         if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
             history.loss = step.loss()

@@ -15,7 +15,7 @@ STORAGE_BYTES = {"float16": 2, "float32": 4}
 SERIES_NUMBERS = 2
 LEAST_RATE_BYTES = 4000  # the decoder takes about 2000
 LEVEL_FEATURES, LATENTS_A_BYTE = (1, 2, 3, 6), 3.1  # of a network for a number of bytes: the finest lattice first
-ROUNDED_BITS = 4  # of a number, about: 2 to 6 measured (`tests/bench/time_series.py`)
+ROUNDED_BITS, ROUNDED_SHARE = 6.0, 0.01  # of a number at this share of the error, about; half a bit fewer where it doubles (`tests/bench/quantised.py`)
 PRESETS = {
     "small": 77_000, "medium": 2**20, "large": 2**24,
     "published small": (64, 2, 8), "published medium": (16, 2, 32), "published large": (16, 4, 64),
@@ -214,11 +214,12 @@ class ModelConfig:
         skip = components * self.feature_columns if self.linear_skip else 0
         return self.feature_parameters + 12 * self.number_of_grids + decoder + skip
 
-    def model_bytes(self, components: int = 1, rounded: bool = False) -> int:
-        """Size of the weights in a model file in bytes (the manifest adds a few kilobytes); `rounded`: about, when their numbers
-        are rounded to what their error allows."""
-        if rounded:
-            return self.parameter_count(components) * ROUNDED_BITS // 8
+    def model_bytes(self, components: int = 1, rounding: float = 0.0) -> int:
+        """Size of the weights in a model file in bytes (the manifest adds a few kilobytes); with `rounding`, the share of the
+        error that rounding may add, about."""
+        if rounding:
+            bits = max(ROUNDED_BITS - math.log2(rounding / ROUNDED_SHARE) / 2, 1.0)
+            return round(self.parameter_count(components) * bits / 8)
         transforms = 12 * self.number_of_grids
         weights = self.parameter_count(components) - transforms
         return weights * STORAGE_BYTES[self.storage] + transforms * 4

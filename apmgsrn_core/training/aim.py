@@ -44,16 +44,18 @@ class Aim:
         check_number(self, "target_psnr", 0.1, 400)
 
     def train_config(self, train: TrainConfig) -> TrainConfig:
-        """The training for this aim.
+        """The training for this aim; for a size the numbers of placed grids are not rounded.
 
         Raises:
             ConfigError: A file of rounded numbers is to have a size, which is known only when they are trained, or the time
                 is not said.
         """
-        if self.aim == "size" and train.rounding > 0 and not train.rate_bytes:
-            raise ConfigError(
-                f"Rounding: expected 0 or -1 with the Aim Size, found {train.rounding:g}; rounded numbers take what they need"
-            )
+        if self.aim == "size" and not train.rate_bytes:
+            if train.rounding > 0:
+                raise ConfigError(
+                    f"Rounding: expected 0 or -1 with the Aim Size, found {train.rounding:g}; rounded numbers take what they need"
+                )
+            return replace(train, rounding=0.0)
         if self.aim == "quality":
             return replace(train, stop_psnr=self.target_psnr, quality="best")
         if self.aim == "time":
@@ -67,9 +69,9 @@ class Aim:
         return self.target_bytes or round(source_bytes / self.target_ratio)
 
 
-def estimated_bytes(model: ModelConfig, components: int, bricks: int, rounded: bool = False) -> int:
-    """Of the file of so many bricks with such a network on the average, about; masks are left out."""
-    weights = model.model_bytes(components, rounded)
+def estimated_bytes(model: ModelConfig, components: int, bricks: int, rounding: float = 0.0) -> int:
+    """Of the file of so many bricks with such a network on the average, about; masks are left out. See `TrainConfig.rounding`."""
+    weights = model.model_bytes(components, rounding)
     return round(FILE_BYTES + bricks * (BRICK_BYTES + (1 + MACROCELLS) * weights))
 
 

@@ -62,13 +62,14 @@ def training_key(
             initial = Path(initial).read_bytes()
         except OSError as error:
             raise ModelFileError(f"initial model {os.fspath(initial)}: cannot be read: {error.strerror}") from error
+    train = train.with_rounding(bool(before), model.storage, bool(initial)).resolved(grid, series=bool(before))
     parts = {
         "version": TRAINING_VERSION,
         "values": values if isinstance(values, str) else content_hash(values),
         "grid": grid.to_dict(),
         "arrays": [asdict(array) for array in arrays],
         "model": model.fitted_to(grid).to_dict(),
-        "training": train.resolved(grid, series=bool(before)).to_dict(),
+        "training": train.to_dict(),
         "time": time,
         "initial": hashlib.sha256(initial).hexdigest() if initial else None,
     }
@@ -78,4 +79,6 @@ def training_key(
         parts["parameters"] = parameters
     if before:
         parts["before"] = before
+    if train.stop_psnr and train.rounding:
+        parts["stop"] = "rounded"  # once the network before rounding was to have that PSNR
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,7 @@ PLACEMENTS = ("kdtree", "published", "random")
 SCHEDULES = ("auto", "cosine", "plateau")
 POSITIONS = ("auto", "values", "continuous")
 PRECISIONS = ("auto", "full", "fast")
-SERIES_ROUNDING, RATE_ROUNDING = 0.2, 0.02
+SERIES_ROUNDING, RATE_ROUNDING, SINGLE_ROUNDING = 0.2, 0.02, 0.01  # the last costs 0.04 dB (`tests/bench/quantised.py`)
 QUALITIES = {"draft": 0.25, "normal": 1.0, "best": 2.5}  # steps, relative to the automatic number
 
 
@@ -53,7 +53,7 @@ class TrainConfig:
         series_steps: Share of the automatic number of steps for each time step of a series, whose networks are larger
             (`ModelConfig.for_series`) and whose batches are smaller.
         rounding: Share of the error of a network that rounding its numbers may add to it (0.2: 0.8 dB), so that each takes few
-            bits in the file; 0 keeps them in the model's storage type; below 0: automatic (0.2 in a time series, else 0).
+            bits in the file; 0 keeps them in the model's storage type; below 0: automatic, see `with_rounding`.
         rate_bytes: Bytes that the coded numbers of all bricks are to take: they are trained with rounded features and the bits
             that these take as a part of the loss (`rate_term.py`); 0: without. Meant for global lattices (`ModelConfig.of_bytes`).
         rate_step: Rounding step of features with `rate_bytes`.

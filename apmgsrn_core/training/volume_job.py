@@ -35,7 +35,7 @@ class VolumeJob:
         arrays: In the order of their components in the values.
         dtype: Numpy's name of the type in which the values come.
         model: What a brick has on the average, as the user chose it; that of the base when there is one.
-        train: As the user chose it.
+        train: As the user chose it, but for an automatic rounding, which is chosen.
         parameters: Of all bricks together; 0: those of `model` for each brick.
         initial: Bytes of the model to start from; b"" for none.
         time: Stored.
@@ -71,6 +71,7 @@ class VolumeJob:
         if self.base is not None:
             check_follows(self.base.header, self.arrays, self.grid, self.time, self.base.name)
             object.__setattr__(self, "model", ModelConfig.from_dict(self.base.header.manifest["model"]))
+        object.__setattr__(self, "train", self.train.with_rounding(self.series, self.model.storage, bool(self.initial)))
 
     @property
     def name(self) -> str:
@@ -104,11 +105,11 @@ class VolumeJob:
             raise DataError(f"array {wrong.name!r}: expected positive values as at the first time step, found {wrong.range[0]:g}")
         return infos
 
-    def key(self, content: str) -> str:
     def bounds(self, survey: Survey) -> tuple[float, ...]:
         """How far values of each array may be off at this step, in its unit; 0: not bound. Raises ConfigError."""
         return self.train.bound.of(self.infos(survey)) if self.train.bound else (0.0,) * len(self.arrays)
 
+    def key(self, content: str) -> str:
         """The training's key, from the content of the values (`Survey.content`) and the steps before."""
         return training_key(
             content, self.grid, self.arrays, self.model, self.train, self.time, self.initial or None,

@@ -212,7 +212,7 @@ def _result(
 def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...], survey: Survey) -> tuple[str, ...]:
     """What a user should know before relying on the result."""
     warnings = []
-    sizes = (p.train.rate_bytes or p.model.model_bytes(job.components, bool(p.train.rounding)) for p in plans)
+    sizes = (p.train.rate_bytes or p.model.model_bytes(job.components, p.train.rounding) for p in plans)
     model, data = sum(sizes), job.byte_count
     if model > data / 4:
         warnings.append(

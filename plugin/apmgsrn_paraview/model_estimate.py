@@ -23,7 +23,7 @@ class ModelEstimate:
         data: What is known of it; None: nothing.
         base: Header of the model that a time step is appended to: its networks are used; None: there is none.
         series: Whether time steps are trained.
-        rounded: Whether the stored numbers are rounded.
+        rounding: See `TrainConfig`; 0: the stored numbers are not rounded.
         sized: Whether `parameters` were found for a size of the file, whatever the bricks.
         rate_bytes: Of the coded numbers of all bricks of a training for bytes; 0: of another.
 
@@ -36,7 +36,7 @@ class ModelEstimate:
     data: DataDescription | None
     base: object | None
     series: bool
-    rounded: bool
+    rounding: float
     sized: bool = False
     rate_bytes: int = 0
 
@@ -55,7 +55,7 @@ class ModelEstimate:
     def model_text(self) -> str:
         """The architecture in one line."""
         model, bricks = self._fitted_model(), self.brick_count()
-        stored = f"rounded to {self.rate_bytes} bytes" if self.rate_bytes else "rounded" if self.rounded else f"in {model.storage}"
+        stored = f"rounded to {self.rate_bytes} bytes" if self.rate_bytes else "rounded" if self.rounding else f"in {model.storage}"
         which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
         kept = ", those of the model that the step is appended to" if self.base is not None else ""
         return (
@@ -97,8 +97,8 @@ class ModelEstimate:
         if self.rate_bytes:
             return compact_file_bytes(self.rate_bytes, self.brick_count())
         if self.base is None:
-            return estimated_bytes(self._fitted_model(), self._components(), self.brick_count(), self.rounded)
-        return sum(estimated_bytes(model, self._components(), 1, self.rounded) for model in self._base_models())
+            return estimated_bytes(self._fitted_model(), self._components(), self.brick_count(), self.rounding)
+        return sum(estimated_bytes(model, self._components(), 1, self.rounding) for model in self._base_models())
 
     def seconds(self, train: TrainConfig, speed: float, ranks: int) -> float:
         """That a training takes, about, at a speed of each rank; 0 while the data's lattice is not known."""

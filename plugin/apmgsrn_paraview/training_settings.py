@@ -172,14 +172,18 @@ class TrainingSettings(Proxy):
         """Of one brick's network as it is stored, about. Raises ConfigError."""
         aim = self.aim()
         wanted = aim.target_bytes if aim.aim == "size" else COMPACT_BYTES if self.is_compact else 0
-        return wanted or self.model_config().model_bytes(components, self._is_rounded())
+        return wanted or self.model_config().model_bytes(components, self._rounding())
 
     def _is_series(self) -> bool:
         return self.settings["time_steps"] != "current"
 
-    def _is_rounded(self) -> bool:
-        rounding = self.settings["rounding"]
-        return self._is_series() or self.is_compact if rounding < 0 else rounding > 0
+    def _rounding(self) -> float:
+        """What `Rounding` comes to; 0: none."""
+        chosen = self.settings
+        if chosen["aim"] == "size" and not self.is_compact:
+            return 0.0
+        train = TrainConfig(rounding=chosen["rounding"])
+        return train.with_rounding(self._is_series(), chosen["storage"], bool(chosen["initial_model"])).rounding
 
     def chosen_times(self, times: tuple) -> tuple:
         """Those of an input's time steps that are trained. Raises DataError when there are none."""
@@ -267,11 +271,11 @@ class TrainingSettings(Proxy):
         chosen, data, sized = self.settings, self.about_data, self.settings["aim"] == "size"
         estimate = ModelEstimate(
             self.model_config(), 0 if sized else chosen["parameters"], chosen["bricks"], data, self._base(), self._is_series(),
-            self._is_rounded(),
+            self._rounding(),
         )  # fmt: skip
         if self.is_compact:
             size = self.rate_bytes(0 if data is None else data.bytes, estimate.brick_count())
-            return replace(estimate, model=estimate.lattices(size), rate_bytes=size, rounded=True)
+            return replace(estimate, model=estimate.lattices(size), rate_bytes=size)
         if not sized or data is None or not (data.bytes or chosen["target_bytes"]):
             return estimate
         return replace(estimate, parameters=self.parameters(data.components, data.bytes, estimate.brick_count()), sized=True)
