@@ -122,8 +122,8 @@ def _parsed(data: dict, name: str, folder: Path) -> NetworkDescription:
     source = NetworkSource.of_dict(data["network"], folder)
     ranges = (tuple(array.range for array in arrays),)
     return NetworkDescription(
-        grid, BrickLayout(grid.value_dims), arrays, (), ranges, None, "", data, source.byte_count, name, source, outputs,
-        derivatives, most_points,
+        grid, BrickLayout(grid.value_dims), arrays, (), ranges, ((0.0,) * len(arrays),), None, "", data, source.byte_count, name,
+        source, outputs, derivatives, most_points,
     )  # fmt: skip
 
 
