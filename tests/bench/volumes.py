@@ -1,4 +1,4 @@
-"""Volumes for the benchmarks, in plain Python: VTK XML image files, numpy files, and a synthetic one.
+"""Volumes for the benchmarks, in plain Python: VTK XML image files, Gaussian cube and numpy files, and a synthetic one.
 
     python tests/bench/volumes.py DATA ...       prints name, dims, type and range of each
 
@@ -47,6 +47,8 @@ def load(text: str) -> Volume:
         volume = Volume("synthetic", windowed_turbulence())
     elif path.endswith(".npy"):
         volume = Volume(Path(path).stem, np.load(path, allow_pickle=False))
+    elif path.endswith(".cube"):
+        volume = read_cube(Path(path))
     else:
         volume = read_vti(Path(path))
     if not factor:
@@ -78,6 +80,25 @@ def read_vti(path: Path) -> Volume:
     values = data.reshape(shape + ([components] if components > 1 else []))
     spacing = tuple(float(s) for s in image.get("Spacing", "1 1 1").split())
     return Volume(path.stem, values.astype(values.dtype.newbyteorder("=")), spacing)
+
+
+def read_cube(path: Path) -> Volume:
+    """Decimal logarithms of a Gaussian cube file's values, float32, along its first, second and third axis as x, y, z.
+
+    Raises:
+        ValueError: The axes are not those of space, the numbers are not as many as the header says, or not all are positive.
+    """
+    lines = path.read_text().splitlines()
+    atoms = abs(int(lines[2].split()[0]))
+    steps = [[float(word) for word in line.split()] for line in lines[3:6]]
+    dims = [int(step[0]) for step in steps]
+    values = np.array(" ".join(lines[6 + atoms :]).split(), dtype=np.float64)
+    if len(values) != np.prod(dims) or values.min() <= 0:
+        raise ValueError(f"{path}: expected {np.prod(dims)} positive values, found {len(values)} from {values.min():g} on")
+    if any(step[1 + other] for axis, step in enumerate(steps) for other in range(3) if other != axis):
+        raise ValueError(f"{path}: expected axes along x, y and z, found {steps}")
+    spacing = tuple(step[1 + axis] for axis, step in enumerate(steps))
+    return Volume(path.stem, np.log10(values).astype(np.float32).reshape(dims).transpose(2, 1, 0).copy(), spacing)
 
 
 def _inflate(text: str, header: np.dtype) -> bytes:
