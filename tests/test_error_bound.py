@@ -124,6 +124,26 @@ def test_each_array_has_its_bound():
     assert min(relative.array_psnr.values()) >= 40
 
 
+def test_an_array_that_is_not_bound_keeps_its_network():
+    values, grid = wave((17, 16, 15), components=2)
+    arrays = (ArraySpec("a", 1, "float32"), ArraySpec("b", 1, "float32"))
+    own = {"arrays": arrays, "train": tiny(error_bound_mode="absolute", error_bounds=(0.0, 0.25))}
+    result = train_volume(values, grid, **own)
+    assert errors(result.volume, values[..., 1], "b").max() <= 0.25 < errors(result.volume, values[..., 0], "a").max()
+    assert result.array_psnr["a"] > 25, "a residual alone would leave the mean"
+    constant = values.copy()
+    constant[..., 0] = 3.5
+    data = train_volume(constant, grid, **own).to_bytes()
+    assert "config" in ModelFile(data).header.manifest["bricks"][0], "of one value nothing is lost without a network"
+    assert np.abs(NeuralVolume.from_bytes(data, "cpu").sample_region(field="a") - 3.5).max() < 1e-6
+
+
+def test_bounds_of_each_array_override_the_one_of_all():
+    values, grid = noisy_wave()
+    assert not tiny(error_bound=0.01, error_bounds=(0.0,)).bound
+    assert not bound_model(values, grid, 0.01, error_bounds=(0.0,)).volume.header.bounded
+
+
 @pytest.mark.parametrize("writer", KERNELS)
 def test_what_one_kernel_writes_every_kernel_reads_within_the_bound(monkeypatch, writer):
     values, grid = noisy_wave()

@@ -55,12 +55,16 @@ class BrickBounds:
         values = values.reshape(*values.shape[:3], -1)
         residual = BrickResidual(values, self._arrays, self._bounds, self._coordinates, brick)
         options = [self._option(stored, residual, False)]
-        if not self._job.series:  # whose networks are the same at all time steps
+        if not self._job.series and self._all_bound():  # the networks of a series are the same at all time steps
             options.append(self._option(self._without_network(brick, values, mask), residual, True))
         found = [option for option in options if option is not None]
         if not found:
             raise ConfigError(f"error_bound of {self._job.name}: expected one that float32 can be held to, found {self._bounds}")
         return min(found, key=lambda option: len(option.stored.section))
+
+    def _all_bound(self) -> bool:
+        """Whether a residual can have all to say: of an array that is not bound it says nothing."""
+        return all(bound or info.range[0] == info.range[1] for bound, info in zip(self._bounds, self._arrays))
 
     def of_one_value(self, brick: int, outputs: tuple[float, ...], stored: StoredNetwork) -> BoundNetwork:
         """A brick whose network puts out one number for each component, as its values are."""

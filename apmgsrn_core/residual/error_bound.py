@@ -49,7 +49,7 @@ class ErrorBound:
             check(good, name, "a number from 0 to 1, of the range" if most == 1 else "a finite number from 0 on", bound)
 
     def __bool__(self) -> bool:
-        return bool(self.value) or any(self.values)
+        return any(self.values or (self.value,))
 
     def of(self, arrays: tuple[ArrayInfo, ...]) -> tuple[float, ...]:
         """The bound of each array in its unit; 0: none.
