@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..device import require_torch
-from ..errors import ModelFileError
+from ..errors import DataError, ModelFileError
 from ..file.manifest import Header
 from ..file.model_file import read_header
 from ..foreign.network_description import ENDING, description_of, read_description
@@ -38,7 +38,9 @@ def open_header(path: str | os.PathLike) -> Header:
     return read_description(path) if is_foreign(path) else read_header(path)
 
 
-def open_volume(path: str | os.PathLike, device: str = "auto", trust: bool = False, precision: str = "auto"):
+def open_volume(
+    path: str | os.PathLike, device: str = "auto", trust: bool = False, precision: str = "auto", bounded: bool = True
+):  # fmt: skip
     """Open whatever can be sampled.
 
     Args:
@@ -46,6 +48,7 @@ def open_volume(path: str | os.PathLike, device: str = "auto", trust: bool = Fal
         device: As `devices_of_rank` takes it.
         trust: Whether foreign files that can run code are opened; a model file never runs any.
         precision: "auto", "full" or "fast".
+        bounded: Whether a model with an error bound keeps it; False: its networks alone.
 
     Returns:
         A `NeuralVolume` for a model file, otherwise a `ForeignVolume`: what both can do is in `sampled_volume.py`.
@@ -57,10 +60,12 @@ def open_volume(path: str | os.PathLike, device: str = "auto", trust: bool = Fal
     if is_foreign(path):
         from ..foreign.volume import ForeignVolume
 
+        if not bounded:
+            raise DataError(f"{path}: expected a model file for the networks without their residuals, found a foreign network")
         return ForeignVolume.open(path, device, precision, trust)
     from .volume import NeuralVolume
 
-    return NeuralVolume.open(path, device, precision)
+    return NeuralVolume.open(path, device, precision, bounded)
 
 
 def volume_stamp(path: str | os.PathLike) -> tuple:

@@ -18,10 +18,11 @@ from ..bricks.survey import Survey
 from ..bricks.training import OnProgress
 from ..data.mask import VOXELS
 from ..distributed import Communicator
-from ..file.model_file import read_model
+from ..file.model_file import ModelFile, read_model
 from ..file.model_writer import StoredBrick, check_writable, pack_model, write_bytes, write_model
 from ..file.weights import describe_model
 from ..grid import Region
+from ..residual.shares import Shares
 from ..sampling.volume import NeuralVolume
 from .history import merged_table, psnr_of
 from .time_series import known_step, stored_steps, time_entry
@@ -75,6 +76,13 @@ class TrainingResult:
         if self.model is None:
             return NeuralVolume.open(self.path, self.device)
         return NeuralVolume.from_bytes(self.model, self.device)
+
+    @cached_property
+    def shares(self) -> Shares | None:
+        """What networks and residuals take at the last time step; None where nothing is within an error bound."""
+        file = ModelFile(self.path if self.model is None else self.model)
+        step = len(file.header.bounds) - 1
+        return Shares.of_file(file, step) if any(file.header.bounds[step]) else None
 
     def to_bytes(self) -> bytes:
         """The whole model file."""
