@@ -185,6 +185,33 @@ def test_info_tells_the_header(model):
     assert (float(row[4]), float(row[5])) == (pytest.approx(low, rel=1e-5), pytest.approx(high, rel=1e-5))
 
 
+def test_error_bounds_are_kept_told_and_left_out_on_request(tmp_path, inside):
+    values, _ = wave((17, 16, 15))
+    for number in range(2):
+        np.save(tmp_path / f"u_{number}.npy", values * (number + 1))
+    files, model = [tmp_path / f"u_{number}.npy" for number in range(2)], tmp_path / "m.apmgsrn"
+    bounds = ["--error-bound-mode", "absolute", "--error-bounds", 0, 0.25, "--error-bound", 7]
+    out = told(inside("train", *files, "-o", model, "--files-are", "arrays", *TINY, "--preset", "small", *bounds))
+    assert out["error_bound of u_1"] == "0.25" and "error_bound of u_0" not in out and "1 brick with" in out["residual"]
+    text = inside("info", model)
+    rows = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.startswith(("array ", "u_"))}
+    assert "error bound" in text and (rows["u_0"], rows["u_1"]) == ("-", "0.25")
+    assert f"residual:     {out['residual']}" in text.splitlines() and "error_bounds            0 0.25" in text
+    with_it, without = (
+        json.loads(inside("compare", model, files[1], "--array", "u_1", "--json", "--device", "cpu", *more))[0]["max_error"]
+        for more in ([], ["--network-alone"])
+    )
+    assert with_it <= 0.25 < without
+    relative = ["--preset", "small", "--error-bound", 0.01]
+    out = told(inside("train", files[0], "-o", tmp_path / "r.apmgsrn", *TINY, *relative))
+    assert float(out["error_bound of u_0"]) == pytest.approx(0.01 * np.ptp(values), rel=1e-5)
+
+
+def test_models_without_error_bounds_are_told_as_before(scalar, inside):
+    text = inside("info", scalar[0])
+    assert "error bound" not in text and "residual" not in text
+
+
 # -- sample, export, compare -----------------------------------------------------------------------
 
 

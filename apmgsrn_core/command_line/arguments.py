@@ -72,6 +72,8 @@ def add_model_arguments(
         group.add_argument("--between", action="store_true", help="interpolate between two time steps")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     group.add_argument("--precision", default="auto", help="auto, full or fast (default: auto)")
+    group.add_argument("--network-alone", action="store_true",
+                       help="leave out what keeps the error bounds of a model: what its networks say")  # fmt: skip
     group.add_argument("--trust", action="store_true",
                        help="I trust the files of this network: they may run code. Model files never do")  # fmt: skip
 
@@ -80,7 +82,7 @@ def opened(options: argparse.Namespace):
     """The volume of the options."""
     from ..sampling.volume_opening import open_volume
 
-    return open_volume(options.model, options.device, options.trust, options.precision)
+    return open_volume(options.model, options.device, options.trust, options.precision, not options.network_alone)
 
 
 def array_of(volume, name: str | None):

@@ -1,4 +1,4 @@
-"""info: tells what a model file says about itself; its networks are not read."""
+"""info: tells what a model file says about itself; its networks are not read, unless they keep error bounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import math
 
 import numpy as np
 
+from ..device import require_torch
 from ..file.manifest import Header
+from ..file.model_file import ModelFile
 from ..grid import IDENTITY
 from ..sampling.volume_opening import open_header
 from .arguments import readable_number, table
@@ -56,20 +58,31 @@ def _lines(path: str, header: Header) -> list[tuple[str, str]]:
     coders = sorted({section["coder"] for section in manifest.get("sections", [])})
     lines += [("coders", ", ".join(coders))] if coders else []
     lines += [("requires", ", ".join(manifest["requires"]) or "nothing")] if "requires" in manifest else []
-    return lines
+    return lines + ([("residual", _shares(path))] if header.bounded else [])
+
+
+def _shares(path: str) -> str:
+    """What networks and residuals take, of all time steps together."""
+    from ..residual.shares import Shares
+
+    require_torch()
+    return str(Shares.of_file(ModelFile(path)))
 
 
 def _arrays(header: Header) -> str:
-    """A table of the arrays, with the range over all steps."""
+    """A table of the arrays, with the range and the largest error bound over all steps."""
     rows = []
     for number, array in enumerate(header.arrays):
         low, high = (choose(r[number][end] for r in header.ranges) for end, choose in enumerate((min, max)))
         transform = array.transform.kind + (f" {array.transform.scale:g}" if array.transform.kind == "asinh" else "")
+        bound = max(bounds[number] for bounds in header.bounds)
         rows.append([
             array.name, str(array.components), array.dtype, array.association, readable_number(low), readable_number(high),
-            transform, array.unit or "-",
+            transform, array.unit or "-", readable_number(bound) if bound else "-",
         ])  # fmt: skip
-    return "\n" + table(["array", "components", "type", "on", "minimum", "maximum", "transform", "unit"], rows)
+    head = ["array", "components", "type", "on", "minimum", "maximum", "transform", "unit", "error bound"]
+    shown = len(head) if header.bounded else -1
+    return "\n" + table(head[:shown], [row[:shown] for row in rows])
 
 
 def _some(numbers) -> str:

@@ -162,6 +162,7 @@ def _show(result, volume: Volume, specs: tuple[ArraySpec, ...], time: float | No
         "time": None if time is None else readable_number(time),
         "psnr_db": f"{result.psnr:.2f}" if math.isfinite(result.psnr) else str(result.psnr),
         **({f"psnr_db of {name}": f"{psnr:.2f}" for name, psnr in result.array_psnr.items()} if len(specs) > 1 else {}),
+        **_shares(result.shares),
         "stopped": result.stop_reason, "seconds": f"{result.seconds:.1f}", "model_bytes": str(header.byte_count),
         "ratio": f"{size / stored:.1f}", "model": str(result.path),
     }  # fmt: skip
@@ -169,3 +170,10 @@ def _show(result, volume: Volume, specs: tuple[ArraySpec, ...], time: float | No
         if text is not None:
             print(f"{name}: {text}")
     sys.stdout.flush()
+
+
+def _shares(shares) -> dict[str, str]:
+    """The lines of a model within error bounds, in the units of its arrays."""
+    if shares is None:
+        return {}
+    return {f"error_bound of {name}": readable_number(bound) for name, bound in shares.bounds.items()} | {"residual": str(shares)}
