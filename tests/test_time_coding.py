@@ -278,6 +278,18 @@ def test_an_exact_network_is_rounded_finely_not_forever():
     assert all(np.isfinite(s).all() and (s > 0).all() for s in rounding_steps(network, spread_points(), (0.0,) * 3, 0.1))
 
 
+def test_grids_without_effect_keep_a_place():
+    """The boxes of the grids are shown: a transform that is rounded to nothing has none."""
+    network = trained_network(CONFIGS[0])
+    with torch.no_grad():
+        for parameter in network.layers.parameters():
+            parameter.zero_()
+    tensors = {n: p.detach().numpy() for n, p in network_tensors(network).items()}
+    found = unpack_tensors(pack_tensors(tensors, rounding_steps(network, spread_points(), (1e-4,) * 3, 0.2), CONFIGS[0]), CONFIGS[0])
+    kept = np.linalg.svd(tensors["transforms"][:, :, :3], compute_uv=False).min(axis=1)
+    assert (np.linalg.svd(found["transforms"][:, :, :3], compute_uv=False).min(axis=1) > 0.1 * kept).all()
+
+
 def test_rounding_adds_to_each_output_what_its_error_allows():
     """An output that is met a thousand times better than the others stays so."""
     config, errors = CONFIGS[0], (1e-4, 1e-7, 1e-4)

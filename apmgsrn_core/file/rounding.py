@@ -88,4 +88,13 @@ def rounding_steps(
         lanes = block.read(slopes[block.name])
         mean = lanes.mean(keepdims=True).reshape(1) if block.one_step else lanes.mean(0)
         steps.append(np.sqrt(12 * each / np.maximum(mean, least)))
+        if block.name == "transforms":
+            steps[-1] = np.minimum(steps[-1], _most_of_transforms(network))
     return tuple(steps)
+
+
+def _most_of_transforms(network: Network) -> np.ndarray:
+    """(grids,) steps up to which a rounded transform has an inverse, also of a grid without effect: half of its smallest
+    singular value, for what rounding adds to a 3 x 3 matrix is not longer than 3 / 2 steps."""
+    matrices = network.transforms.detach().cpu().double().numpy()[:, :, :3]
+    return np.maximum(np.linalg.svd(matrices, compute_uv=False).min(axis=1) / 2, TINY)
