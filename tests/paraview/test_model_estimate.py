@@ -1,5 +1,7 @@
 """What the panel says of a model before it is trained: it is what the training then makes."""
 
+import os
+
 import numpy as np
 import pytest
 from conftest import TINY, info, make_image, make_source, smooth_values, train
@@ -7,7 +9,7 @@ from meshes import add, hexahedra, image, linear, positions_of
 from paraview import simple
 from test_time_series import moving
 
-from apmgsrn_core import NeuralVolume
+from apmgsrn_core import NeuralVolume, read_header
 
 DIMS = (12, 11, 10)
 SEVERAL = {"SeveralArrays": 1, "PointArrays": ["f", "v"]}
@@ -60,6 +62,26 @@ def test_points_and_cells_together():
     _, mixed = said(source, **TINY, SeveralArrays=1, PointArrays=["f"], CellArrays=["c"])
     assert mixed["EstimatedRatio"] > 2 * points["EstimatedRatio"]
     assert said(source, **TINY, SeveralArrays=1)[1]["EstimatedRatio"] == 0  # none is chosen
+
+
+@pytest.mark.parametrize(
+    "settings, stored",
+    [
+        ({}, "rounded"), ({"Rounding": 0}, "in float16"), ({"Storage": "float32"}, "in float32"), ({"Aim": "Size", "TargetBytes": 50_000}, "in float16"),
+        ({"Storage": "float32", "Rounding": 0.1}, "rounded"),
+    ],
+)  # fmt: skip
+def test_how_numbers_are_stored_is_said_and_done(settings, stored, tmp_path):
+    path = str(tmp_path / "m.apmgsrn")
+    source = make_image(smooth_values((40, 36, 32)))
+    settings = {"Preset": "Small", "Iterations": 300, "Device": "cpu", "ModelFile": path, **settings}
+    filter_, before = said(source, **settings)
+    assert f"numbers {stored}:" in before["EffectiveModel"]
+    filter_.UpdatePipeline()
+    assert info(filter_, "LastError") == ""
+    assert (read_header(path).manifest["sections"][0]["coder"] == "rounded") == (stored == "rounded")
+    assert before["EstimatedBytes"] == pytest.approx(os.path.getsize(path), rel=0.3 if stored == "rounded" else 0.1)
+    assert read_header(path).manifest["training"]["rounding"] == {"rounded": settings.get("Rounding", 0.01)}.get(stored, 0)
 
 
 @pytest.mark.parametrize("bricks", [[1, 1, 1], [2, 1, 1]])

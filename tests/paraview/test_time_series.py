@@ -144,7 +144,7 @@ def test_several_steps_are_rounded_and_the_panel_says_so(tmp_path):
     assert sizes[1] < sizes[-1] < sizes[0] / 3
     single = simple.TrainNeuralVolume(Input=moving(), **{**TINY, "Preset": "Small"})
     single.UpdatePipelineInformation()
-    assert "numbers in float16" in info(single, "EffectiveModel") and info(single, "NumberOfParameters") < 80_000
+    assert "numbers rounded" in info(single, "EffectiveModel") and info(single, "NumberOfParameters") < 80_000
 
 
 def test_a_range_of_steps():

@@ -115,7 +115,8 @@ output.GetInformation().Set(output.DATA_TIME_STEP(), t)
     path = str(tmp_path / "series.apmgsrn")
     source.UpdatePipeline(0.0)
     filter_ = simple.TrainNeuralVolume(
-        Input=source, Preset="Custom", NumberOfGrids=4, HiddenWidth=8, Iterations=5, BatchSize=100, ModelFile=path
+        Input=source, Preset="Custom", NumberOfGrids=4, HiddenWidth=8, Iterations=5, BatchSize=100, Rounding=0,
+        ModelFile=path,
     )
     from apmgsrn_core import read_header
 
