@@ -169,10 +169,12 @@ class TrainingSettings(Proxy):
         return parameters_for(aim.file_bytes(source_bytes), self.model_config(), components, bricks)
 
     def network_bytes(self, components: int) -> int:
-        """Of one brick's network as it is stored, about. Raises ConfigError."""
+        """Of one brick's network, about, for its mask: that of a single model stays as fine when rounding is automatic. Raises
+        ConfigError."""
         aim = self.aim()
         wanted = aim.target_bytes if aim.aim == "size" else COMPACT_BYTES if self.is_compact else 0
-        return wanted or self.model_config().model_bytes(components, self._rounding())
+        rounding = self._rounding() if self._is_series() or self.settings["rounding"] > 0 else 0.0
+        return wanted or self.model_config().model_bytes(components, rounding)
 
     def _is_series(self) -> bool:
         return self.settings["time_steps"] != "current"

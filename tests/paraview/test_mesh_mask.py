@@ -58,8 +58,9 @@ def test_a_mask_is_fine_but_small_beside_the_model(tmp_path):
     source = make_source(mesh)
     whole = str(tmp_path / "w.apmgsrn")
     train(source, ModelFile=small, MeshSamples=2000)
-    train(source, ModelFile=default, MeshSamples=2000, Iterations=3, Preset="Small")
-    train(make_source(mesh_of((17, 17, 17))), ModelFile=whole, MeshSamples=2000, Iterations=3, Preset="Small")
+    few = {"MeshSamples": 2000, "Iterations": 3, "Preset": "Small", "Rounding": 0}
+    train(source, ModelFile=default, **few)
+    train(make_source(mesh_of((17, 17, 17))), ModelFile=whole, **few)
     assert read_header(default).mask == "voxels/4" and read_header(small).mask in ("voxels", "voxels/2")
     assert read_header(default).byte_count - read_header(whole).byte_count < 0.1 * read_header(whole).byte_count
 
