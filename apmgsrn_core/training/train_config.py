@@ -53,7 +53,8 @@ class TrainConfig:
         series_steps: Share of the automatic number of steps for each time step of a series, whose networks are larger
             (`ModelConfig.for_series`) and whose batches are smaller.
         rounding: Share of the error of a network that rounding its numbers may add to it (0.2: 0.8 dB), so that each takes few
-            bits in the file; 0 keeps them in the model's storage type; below 0: automatic, see `with_rounding`.
+            bits in the file; 0 keeps them in the model's storage type; below 0: automatic: 0.2 in a time series, 0.02 with
+            `rate_bytes`, else 0.01 (0.04 dB), but 0 for a model that is stored as float32 or refined.
         rate_bytes: Bytes that the coded numbers of all bricks are to take: they are trained with rounded features and the bits
             that these take as a part of the loss (`rate_term.py`); 0: without. Meant for global lattices (`ModelConfig.of_bytes`).
         rate_step: Rounding step of features with `rate_bytes`.
