@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
 
 def train(volume: Volume, model: ModelConfig, variant: dict, seed: int, options) -> tuple[float, float, int]:
     """(PSNR, seconds, bytes) of one training."""
-    same = {"iterations": options.iterations, "batch_size": options.batch, "seed": seed}
+    same = {"iterations": options.iterations, "batch_size": options.batch, "seed": seed, "rounding": 0.0}
     config = TrainConfig(**{**same, **variant.get("train", {}), **settings(options.set)})
     start = time.perf_counter()
     result = train_volume(

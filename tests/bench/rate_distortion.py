@@ -100,7 +100,8 @@ def compact(volume: Volume, size: int, device: str) -> Stored:
 
 
 def placed(volume: Volume, size: int, device: str) -> Stored:
-    return trained(volume, of_parameters(parameters_for(size, ModelConfig.preset("small"), 1, 1)), TrainConfig(), device)
+    model = of_parameters(parameters_for(size, ModelConfig.preset("small"), 1, 1))
+    return trained(volume, model, TrainConfig(rounding=0.0), device)
 
 
 def rounded(volume: Volume, size: int, device: str) -> Stored:

@@ -104,13 +104,14 @@ def decibels(error: float) -> float:
 
 def measure(series: Series, shares: list[float], device: str) -> list[Measured]:
     small = ModelConfig.preset("small")
-    rows = [own(series, "own", small, TrainConfig(), device)]
+    rows = [own(series, "own", small, TrainConfig(rounding=0.0), device)]
     rows.append(own(series, "own, rounded", small, TrainConfig(rounding=0.1), device))
-    rows.append(own(series, "own, quarter of the steps", small, TrainConfig(iterations=rows[0].iterations // 4), device))
+    quarter = TrainConfig(iterations=rows[0].iterations // 4, rounding=0.0)
+    rows.append(own(series, "own, quarter of the steps", small, quarter, device))
     rows += [together(series, "series", TrainConfig(rounding=share), device) for share in shares]
     rows.append(together(series, "series, 0.3 of the steps", TrainConfig(series_steps=0.3), device))
     numbers = round(small.parameter_count() * sum(rows[3].sizes) / sum(rows[0].sizes))
-    rows.append(own(series, "own, bytes of the first series", ModelConfig.of_size(numbers), TrainConfig(), device))
+    rows.append(own(series, "own, bytes of the first series", ModelConfig.of_size(numbers), TrainConfig(rounding=0.0), device))
     return rows
 
 
