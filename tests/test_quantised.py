@@ -88,3 +88,10 @@ def test_a_psnr_that_is_wanted_is_that_of_the_stored_network():
 
 def test_the_same_training_gives_the_same_bytes(usual):
     assert train().to_bytes() == usual.to_bytes()
+
+
+def test_the_published_training_is_left_as_it_is():
+    """But for what rounding itself does."""
+    exact, plain = (train(placement="published", rounding=share, iterations=60, batch_size=1000) for share in (1e-7, 0.0))
+    np.testing.assert_allclose(exact.volume.reconstruct(), plain.volume.reconstruct(), atol=1e-2)
+    assert exact.history["loss"][-2] == plain.history["loss"][-2]  # the last row is that of the stored network

@@ -79,6 +79,6 @@ def training_key(
         parts["parameters"] = parameters
     if before:
         parts["before"] = before
-    if train.stop_psnr and train.rounding:
-        parts["stop"] = "rounded"  # once the network before rounding was to have that PSNR
+    if train.rounding and (train.stop_psnr or train.placement == "published" or train.schedule == "plateau"):
+        parts["rounding"] = 2  # once a PSNR was that before rounding, and features of the published training were pulled
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
