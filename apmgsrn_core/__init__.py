@@ -64,6 +64,8 @@ _HOME_OF = {
     "step_cost": "training.aim",
     "trains_quickly": "device",
     "usual_rate_bytes": "training.aim",
+    "USUAL_BOUND": "residual.split",
+    "network_bytes": "residual.split",
     "lattices_for": "training.aim",
     "drive_passes": "training.volume_training",
     "volume_passes": "training.volume_training",

@@ -26,6 +26,7 @@ class ModelEstimate:
         rounding: See `TrainConfig`; 0: the stored numbers are not rounded.
         sized: Whether `parameters` were found for a size of the file, whatever the bricks.
         rate_bytes: Of the coded numbers of all bricks of a training for bytes; 0: of another.
+        bound: In words, what is kept by residuals, whose bytes nobody knows before; "": there are none.
 
     Its methods raise ConfigError for a model that cannot be.
     """
@@ -39,6 +40,7 @@ class ModelEstimate:
     rounding: float
     sized: bool = False
     rate_bytes: int = 0
+    bound: str = ""
 
     def brick_count(self) -> int:
         """How many bricks there are, as far as it is known."""
@@ -58,6 +60,7 @@ class ModelEstimate:
         stored = f"rounded to {self.rate_bytes} bytes" if self.rate_bytes else "rounded" if self.rounding else f"in {model.storage}"
         which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
         kept = ", those of the model that the step is appended to" if self.base is not None else ""
+        kept += f", plus what keeps {self.bound}" if self.bound else ""
         return (
             f"{self.number_of_parameters()} numbers {stored}{which} {_grids_text(model)} ({model.interpolation}),"
             f" decoder {model.hidden_layers} x {model.hidden_width}{kept}"
@@ -89,11 +92,11 @@ class ModelEstimate:
         return train.resolved(self._layout().grid_of(0, self._grid()), self.series)
 
     def ratio(self) -> float:
-        """Bytes of the arrays, at one time step, over those of the file; 0 while the data is not known."""
-        return self.data.bytes / self.file_bytes() if self.data is not None else 0.0
+        """Bytes of the arrays, at one time step, over those of the file; 0 while one of them is not known."""
+        return self.data.bytes / self.file_bytes() if self.data is not None and not self.bound else 0.0
 
     def file_bytes(self) -> int:
-        """Of the model file with one time step, about; masks are left out."""
+        """Of the model file with one time step, about; masks and residuals are left out."""
         if self.rate_bytes:
             return compact_file_bytes(self.rate_bytes, self.brick_count())
         if self.base is None:

@@ -22,17 +22,17 @@ class ModelInput:
             self._header, self._header_stamp = open_header(path), stamp
         return self._header
 
-    def volume(self, path: str, device: str, precision: str, trust: bool = False):
-        """The model, or the foreign network of a description, ready to be sampled.
+    def volume(self, path: str, device: str, precision: str, trust: bool = False, bounded: bool = True):
+        """The model, or the foreign network of a description, ready to be sampled; unless `bounded` without what keeps error bounds.
 
         Raises:
             ModelFileError, DeviceError, and of a foreign network DataError. TrustError: it runs code and is not trusted.
         """
-        stamp = (*volume_stamp(path), device, precision, trust)
+        stamp = (*volume_stamp(path), device, precision, trust, bounded)
         if stamp != self._volume_stamp:
             from apmgsrn_core import open_volume
 
-            self._volume, self._volume_stamp = open_volume(path, device, trust, precision), stamp
+            self._volume, self._volume_stamp = open_volume(path, device, trust, precision, bounded), stamp
         return self._volume
 
     @property

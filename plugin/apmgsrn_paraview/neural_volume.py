@@ -44,6 +44,7 @@ class NeuralVolume(FollowedView, ModelArrays, Proxy):
     SetComputeVorticity = setting("compute_vorticity", False)
     SetComputeQCriterion = setting("compute_q_criterion", False)
     SetTrustFile = setting("trust_file", False)
+    SetKeepErrorBound = setting("keep_error_bound", True)
     SetDevice = setting("device", "auto")
     SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
 
@@ -70,7 +71,8 @@ class NeuralVolume(FollowedView, ModelArrays, Proxy):
         arrays = "; ".join(
             f"{a.name}: {a.components} component(s) of {a.dtype} on the {a.association}s, range {a.range[0]:g} to {a.range[1]:g}"
             + (f" ({a.transform.kind})" if a.transform.kind != "identity" else "")
-            for a in self._header.arrays
+            + (f", within {bound:.4g} of the data" if bound else "")
+            for a, bound in zip(self._header.arrays, map(max, zip(*self._header.bounds)))
         )
         return f"{arrays}; {dims} points{bricks}{steps}, {self._header.byte_count} bytes{self._foreign_information()}"
 
@@ -123,7 +125,9 @@ class NeuralVolume(FollowedView, ModelArrays, Proxy):
         settings = self.settings
         if settings["follow_view"] and settings["output_kind"] == "adaptive":
             raise ConfigError("FollowView: expected OutputKind Lattice, found Adaptive")
-        volume = self.model.volume(self._path(), settings["device"], settings["precision"], settings["trust_file"])
+        volume = self.model.volume(
+            self._path(), settings["device"], settings["precision"], settings["trust_file"], settings["keep_error_bound"]
+        )
         output = vtkDataObject.GetData(outputs, 0)
         time = vtk_bridge.requested_time(request, outputs)
         fields = tuple(array.name for array in chosen_arrays(volume.arrays, self.settings["arrays"]))
@@ -141,7 +145,8 @@ class NeuralVolume(FollowedView, ModelArrays, Proxy):
         self.frame = self._frame(part)
         between, original, fill = settings["interpolate_time"], settings["output_type"] == "original", self._fill_value()
         step = self._time_of_values(volume, time) if volume.times else None
-        key = part.lattice, extent, fields, step, between, original, repr(fill), *(settings[name] for name in DERIVED)
+        chosen = (settings[name] for name in ("keep_error_bound", *DERIVED))
+        key = part.lattice, extent, fields, step, between, original, repr(fill), *chosen
         if self.from_cache(key, volume, image):
             self.status = f"{self.seen()}, kept from before"
             return

@@ -37,13 +37,13 @@ def setting(field: str, default, words: tuple = ()):
 
 
 def selection(field: str):
-    """Make the Add and Clear methods of a property that is a list of names, kept under `field` as a tuple.
+    """Make the Add and Clear methods of a property that is a list of names or numbers, kept under `field` as a tuple.
 
-    ParaView clears the list and adds each name when the property has changed.
+    ParaView clears the list and adds each one when the property has changed.
     """
 
-    def add(proxy, name: str) -> None:
-        proxy.settings[field] += (name,)
+    def add(proxy, entry: str | float) -> None:
+        proxy.settings[field] += (entry,)
         proxy.Modified()
 
     def clear(proxy) -> None:

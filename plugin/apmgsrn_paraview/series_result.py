@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from .trained_model import HISTORY_COLUMNS, TrainedModel, quality, save
+from .trained_model import HISTORY_COLUMNS, TrainedModel, kept_bounds, quality, save
 
 
 class SeriesResult:
@@ -35,7 +35,7 @@ class SeriesResult:
             seconds = sum(r.seconds for r in trained)
             model.status = (
                 f"trained {len(trained)} of {steps} ({trained[-1].stop_reason}): {self._range(trained)} in {seconds:.1f} s,"
-                f" {len(data)} bytes, ratio {self._bytes / len(data):.1f}"
+                f" {len(data)} bytes, ratio {self._bytes / len(data):.1f}{kept_bounds(trained[-1])}"
             )
         else:
             model.status = f"loaded from {target}, no training needed ({steps})"

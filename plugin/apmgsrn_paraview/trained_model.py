@@ -74,7 +74,7 @@ def describe(result, job, target: str) -> TrainedModel:
     model = TrainedModel(result.key, data, target, history=result.history)
     model.status = (
         f"trained ({result.stop_reason}): {quality(result)} after {bricks}{steps} iterations"
-        f" and {result.seconds:.1f} s{holes}, {size} bytes, ratio {job.byte_count / size:.1f}"
+        f" and {result.seconds:.1f} s{holes}, {size} bytes, ratio {job.byte_count / size:.1f}{kept_bounds(result)}"
     )
     save(model, target)
     return model
@@ -85,6 +85,15 @@ def show(data: bytes, history: dict, path: str) -> TrainedModel:
     path = path or _temporary_file()
     write_bytes(path, data)
     return TrainedModel("", data, path, history=history)
+
+
+def kept_bounds(result) -> str:
+    """What every value is within, and what that takes; "" without an error bound."""
+    if result.shares is None:
+        return ""
+    bounds = result.shares.bounds
+    named = ", ".join(f"{bound:.4g}" + f" ({name})" * (len(result.array_psnr) > 1) for name, bound in bounds.items())
+    return f", every value within {named} of the data: {result.shares}"
 
 
 def quality(result) -> str:

@@ -166,6 +166,7 @@ class TrainingRun:
                 raise mine
 
         self.communicator.together(failing)
+        self.filter.check_bounds_of(seen.arrays if isinstance(seen, LatticeLook) else None)
         if isinstance(seen, LatticeLook):
             look = replace(seen, obeyed=isinstance(mine, LatticeLook) and mine.obeyed)
             return LatticeInput(look, self.pull.frame, self.communicator, self.pull)

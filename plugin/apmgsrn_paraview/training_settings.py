@@ -27,11 +27,12 @@ from apmgsrn_core import (
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice
+from .bound_settings import BOUND, BoundSettings
 from .data_description import DataDescription
 from .ghost_marks import GHOSTS
 from .model_estimate import SPEED, ModelEstimate
 from .model_input import ModelInput
-from .proxy import Proxy, selection, setting
+from .proxy import selection, setting
 
 MODEL, TRAIN, AIM = ModelConfig(), TrainConfig(), Aim()
 ARCHITECTURE = (
@@ -42,11 +43,11 @@ PRESET_WORDS = (*tuple(PRESETS)[:3], "custom", *tuple(PRESETS)[3:], "compact", "
 WISHES = ("aim", "target_ratio", "target_bytes", "target_psnr")
 TRAINING = (
     "quality", "placement", "precision", "iterations", "time_budget", "stop_psnr", "seed", "batch_size", "learning_rate",
-    "rounding",
+    "rounding", *BOUND,
 )  # fmt: skip
 
 
-class TrainingSettings(Proxy):
+class TrainingSettings(BoundSettings):
     """The properties of `TrainNeuralVolume`; the fields in ARCHITECTURE act for the preset "custom" only."""
 
     SetAim = setting("aim", AIM.aim, AIMS)
@@ -137,18 +138,22 @@ class TrainingSettings(Proxy):
         each. Raises ConfigError."""
         if not self.is_compact:
             return model, train, self.parameters(components, source_bytes, layout.count)
-        size = self.rate_bytes(source_bytes, layout.count)
+        size = self.rate_bytes(source_bytes, layout.dims, layout.count)
         return lattices_for(size, layout), replace(train, rate_bytes=size), 0
 
-    def rate_bytes(self, source_bytes: int, bricks: int) -> int:
-        """Of the coded numbers of a compact model. Raises ConfigError."""
+    def rate_bytes(self, source_bytes: int, dims: tuple | None, bricks: int) -> int:
+        """Of the coded numbers of a compact model; dims of the values, None: not known. Raises ConfigError."""
         aim = self.aim()
-        known = aim.aim == "size" and (source_bytes or aim.target_bytes)
-        return rate_bytes_for(aim.file_bytes(source_bytes), bricks) if known else usual_rate_bytes(source_bytes, bricks)
+        if aim.aim == "size" and (source_bytes or aim.target_bytes):
+            return rate_bytes_for(aim.file_bytes(source_bytes), bricks)
+        if self.chosen_bounds and self.settings["preset"] == "automatic":
+            return self.bound_network_bytes(dims, bricks)
+        return usual_rate_bytes(source_bytes, bricks)
 
     def aim(self) -> Aim:
         """What is wanted. Raises ConfigError when other settings contradict it."""
         chosen, aim = self.settings, Aim(**{field: self.settings[field] for field in WISHES})
+        self.check_aim_of_bound(aim.aim)
         if aim.aim == "size" and self._is_series():
             raise ConfigError(f"Aim: expected TimeSteps to be Current with Size, found {chosen['time_steps'].capitalize()}")
         if self.is_compact and chosen["placement"] != TRAIN.placement:
@@ -239,14 +244,14 @@ class TrainingSettings(Proxy):
             return f"not valid: {error}"
 
     def GetEstimatedRatio(self) -> float:
-        """Bytes of the arrays over bytes of the model file; 0 while the data is not known."""
+        """Bytes of the arrays over bytes of the model file; 0 while the data is not known, and with an error bound."""
         try:
             return self._estimate().ratio()
         except ConfigError:
             return 0.0
 
     def GetEstimatedBytes(self) -> float:
-        """Of the model file, about."""
+        """Of the model file, about; with an error bound of its networks alone."""
         try:
             return self._estimate().file_bytes()
         except ConfigError:
@@ -273,10 +278,11 @@ class TrainingSettings(Proxy):
         chosen, data, sized = self.settings, self.about_data, self.settings["aim"] == "size"
         estimate = ModelEstimate(
             self.model_config(), 0 if sized else chosen["parameters"], chosen["bricks"], data, self._base(), self._is_series(),
-            self._rounding(),
+            self._rounding(), bound=self.bound_text(),
         )  # fmt: skip
         if self.is_compact:
-            size = self.rate_bytes(0 if data is None else data.bytes, estimate.brick_count())
+            dims = None if data is None or data.grid is None else data.grid.value_dims
+            size = self.rate_bytes(0 if data is None else data.bytes, dims, estimate.brick_count())
             return replace(estimate, model=estimate.lattices(size), rate_bytes=size)
         if not sized or data is None or not (data.bytes or chosen["target_bytes"]):
             return estimate
