@@ -131,6 +131,34 @@ def test_time_steps_are_within_their_bounds(tmp_path):
     assert " bytes of residuals, " in info(trained, "Status") and "0 of 1 brick without a network" in info(trained, "Status")
 
 
+def test_live_training_ends_within_the_bound():
+    values = rough_values()
+    trained = train(make_image(values), Bricks=[2, 1, 1], ErrorBound=0.01, Live=1, SliceTime=0.01)
+    shown = []
+    while info(trained, "Status").startswith("live"):
+        shown.append(farthest(output(trained), values))
+        trained.SMProxy.InvokeCommand("Step")
+        trained.UpdatePipeline()
+    assert len(shown) > 1 and info(trained, "Status").endswith(" of 2 bricks without a network")
+    assert farthest(output(trained), values) <= 0.01 * float(np.ptp(values))
+
+
+def test_a_model_with_a_bound_is_rendered(bound_file):
+    import apmgsrn
+
+    view = simple.CreateView("RenderView", ViewSize=[60, 50], OrientationAxesVisibility=0)
+    try:
+        volume = simple.NeuralVolume(FileName=bound_file[0], Device="cpu")
+        volume.UpdatePipeline()
+        renderer = apmgsrn.show(view, volume)
+        simple.ResetCamera(view)
+        simple.Render(view)
+        picture = output(renderer)
+        assert picture.GetNumberOfPoints() > 100 and info(renderer, "LastError") == ""
+    finally:
+        simple.Delete(view)
+
+
 @pytest.mark.mpi
 @pytest.mark.slow
 def test_two_ranks_keep_the_bound_and_make_the_model_of_one(tmp_path):
