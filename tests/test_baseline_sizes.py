@@ -1,4 +1,4 @@
-"""Sizes of other networks in the benchmark of equal bytes: as many parameters as are wanted, and counted as the networks have them."""
+"""Sizes of other networks in the benchmark of equal bytes: as many parameters as wanted, counted as the networks have them."""
 
 import sys
 from pathlib import Path

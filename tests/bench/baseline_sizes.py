@@ -1,6 +1,6 @@
 """Sizes of other networks at a number of parameters: what their papers have, but for as little as can be.
 
-Of `fvsrn` the nodes of the grid are chosen, of `hash_grid` levels, entries and cells, of `dense_grids` the coarsest and the finest
+Of `fvsrn` the nodes of the grid are chosen, of `hash_grid` levels, entries and cells, of `dense_grids` the coarsest and finest
 grid, of `siren` the width; the rest is their default, as published.
 """
 
@@ -38,7 +38,8 @@ def fvsrn_choices(dims: tuple[int, int, int]) -> Iterator[dict]:
 
 
 def hash_choices(dims: tuple[int, int, int]) -> Iterator[dict]:
-    """The most levels, up to the published 16, that leave the coarsest 8 to 16 cells (published: 16), as near to 16 as can be."""
+    """The most levels, up to the published 16, with 8 to 16 cells in the coarsest, as near to the published 16 as can be; in
+    the finest as many as values along the longest axis. Of what was tried that was best at 2^16 and 2^20 parameters."""
     for levels, coarsest, bits in itertools.product(range(16, 3, -1), range(16, 7, -1), range(8, 20)):
         yield {"levels": levels, "table_bits": bits, "coarsest": coarsest, "finest": max(dims)}
 

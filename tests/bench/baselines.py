@@ -2,16 +2,15 @@
 
     python tests/bench/baselines.py [--parameters 65536,1048576] [--methods compact,fvsrn] [--seeds 0,1,2] [--side 128] DATA ...
 
-- compact: `TrainConfig.rate_bytes`; placed: our own family in float16. Bytes of the whole file; when a file has more than two for
-  each of `--parameters` it is trained again for less.
-- fvsrn, hash_grid, dense_grids, siren: `apmgsrn_core.baselines` with the sizes and rates of their papers, but for one size that is
-  chosen so that there are as many parameters, up to MORE more (`baseline_sizes.py`): nodes of the grid, in proportion to the data;
-  entries of the tables and the coarsest level, the finest having as many cells as the data values; nodes of the finest grid; width.
-  Each number is rounded to float16; bytes are two for each, without any header.
+- compact: `TrainConfig.rate_bytes`; fine: the same with a `rate_step` of FINE instead of the default; placed: our own family in
+  float16. Bytes of the whole file; when it has more than two for each of `--parameters`, it is trained again for less.
+- fvsrn, hash_grid, dense_grids, siren: `apmgsrn_core.baselines` with the sizes and rates of their papers, but for what gives
+  them as many parameters, up to 6 % more (`baseline_sizes.py`). Each number is rounded to float16; bytes are two for each, without
+  a header.
 
 Everything is trained on `--steps` batches of `--batch` values that the same sampler draws, with the same Adam, a cosine and the
-squared error. PSNR is over the range, of the stored numbers, at every value; `before rounding` is on 65 536 of them. `--side` cuts
-out the middle, at most so many values along an axis, or where the data is, see `cropped`. `count` is of trained numbers.
+squared error. PSNR is over the range, of the stored numbers, at every value; `before rounding` is on 65 536 of them. `--side`
+cuts out the middle, at most so many values along an axis, or where the data is, see `cropped`. `count` is of trained numbers.
 
 Every result is written to the JSON file as soon as it is there and is not computed again.
 """
@@ -23,6 +22,7 @@ import json
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from measurement import numbers, parser, print_machine, print_table, words, write_json  # isort: skip (sets the path)
@@ -36,10 +36,11 @@ from baseline_sizes import settings_for
 from ours import axes, warm_up
 from volumes import Volume, load
 
-OURS = ["compact", "placed"]
+OURS = ["compact", "placed", "fine"]
 METHODS = OURS + list(BASELINES)
 NUMBER_BYTES = 2  # float16
 AIMED, AGAIN = 0.97, 0.985  # bytes that ours are trained for, of the target; of what came out too large
+FINE = 1 / 256  # of features that are rounded
 CHUNK = 1 << 14  # points evaluated at a time
 EMPTY, PLACES = 0.5, (0.0, 0.25, 0.5, 0.75, 1.0)  # see `cropped`
 RESULTS = Path(__file__).parent / "results" / "baselines.json"
@@ -87,11 +88,12 @@ def ours(name: str, volume: Volume, parameters: int, train: TrainConfig) -> dict
     aimed, quiet = AIMED * target, {"on_progress": lambda _: True, "on_warning": lambda _: None}
     while True:
         model, config = None, train
-        if name == "compact":
-            config = TrainConfig(**{**chosen(train), "rate_bytes": rate_bytes_for(round(aimed), 1)})
-        else:
+        if name == "placed":
             small = ModelConfig.preset("small")
             model = small.with_parameters(parameters_for(round(aimed), small, components, 1))
+        else:
+            step = FINE if name == "fine" else train.rate_step
+            config = replace(train, rate_bytes=rate_bytes_for(round(aimed), 1), rate_step=step)
         start = time.perf_counter()
         result = train_volume(volume.values, volume.grid, model=model, train=config, device="cpu", bricks=(1, 1, 1), **quiet)
         data = result.to_bytes()
@@ -100,15 +102,11 @@ def ours(name: str, volume: Volume, parameters: int, train: TrainConfig) -> dict
             break
         aimed *= AGAIN * target / len(data)
     opened = NeuralVolume.from_bytes(data, "cpu")
-    setting = f"{config.rate_bytes} rate_bytes" if model is None else f"{model.number_of_grids} grids of {model.grid_resolution}"
+    sizes = f"{config.rate_bytes} rate_bytes" if model is None else f"{model.number_of_grids} x {model.grid_resolution}"
     return {
         "count": sum(network.config.parameter_count(components) for network in opened.networks), "bytes": len(data),
-        "psnr": round(psnr(volume.values, opened.reconstruct()), 2), "seconds": round(seconds, 1), "setting": setting,
+        "psnr": round(psnr(volume.values, opened.reconstruct()), 2), "seconds": round(seconds, 1), "setting": sizes,
     }  # fmt: skip
-
-
-def chosen(train: TrainConfig) -> dict:
-    return {"iterations": train.iterations, "batch_size": train.batch_size, "seed": train.seed}
 
 
 # -- volumes and rows --------------------------------------------------------------------------
@@ -148,11 +146,12 @@ def measure(volume: Volume, parameters: int, method: str, seed: int, options) ->
 
 
 def verdict(rows: list[dict]) -> list[dict]:
-    """A line for each volume, size and seed: PSNR of all methods, and how far the better one of ours is above each of the others."""
+    """A line for each volume, size and seed: PSNR of all methods, and how far the better one of compact and placed is above each
+    of the others."""
     found = []
     for key in dict.fromkeys(map(key_of, rows)):
         values = {row["method"]: row["psnr"] for row in rows if key_of(row) == key}
-        best = max((values[method] for method in OURS if method in values), default=math.nan)
+        best = max((values[method] for method in OURS[:2] if method in values), default=math.nan)
         above = {f"over {name}": round(best - values[name], 2) for name in BASELINES if name in values}
         found.append({"volume": key[0], "parameters": key[1], "seed": key[2], **values, **above})
     return found
