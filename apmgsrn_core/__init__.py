@@ -60,6 +60,7 @@ _HOME_OF = {
     "compact_file_bytes": "training.aim",
     "estimated_bytes": "training.aim",
     "parameters_for": "training.aim",
+    "quality_rate_bytes": "training.aim",
     "rate_bytes_for": "training.aim",
     "step_cost": "training.aim",
     "trains_quickly": "device",

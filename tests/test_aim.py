@@ -5,7 +5,17 @@ import math
 import pytest
 from volumes import tiny, wave
 
-from apmgsrn_core import Aim, ConfigError, ModelConfig, TrainConfig, estimated_bytes, parameters_for, train_volume
+from apmgsrn_core import (
+    COMPACT_BYTES,
+    Aim,
+    ConfigError,
+    ModelConfig,
+    TrainConfig,
+    estimated_bytes,
+    parameters_for,
+    quality_rate_bytes,
+    train_volume,
+)
 
 QUIET = {"on_progress": lambda state: True, "on_warning": lambda line: None, "device": "cpu"}
 FEW = Aim("size").train_config(tiny(iterations=2))
@@ -57,6 +67,15 @@ def test_the_training_of_each_aim():
     assert Aim("size").train_config(train) == TrainConfig(time_budget=7, rounding=0.0)  # what rounded numbers take is known too late
     assert Aim("size").train_config(TrainConfig(rate_bytes=9000)) == TrainConfig(rate_bytes=9000)
     assert Aim("quality", target_psnr=33).train_config(train).stop_psnr == 33
+    compact = TrainConfig(rate_bytes=9000)
+    assert Aim("quality", target_psnr=33).train_config(compact) == TrainConfig(rate_bytes=9000, rate_psnr=33)
     assert Aim("time").train_config(train).iterations > 10_000
     assert Aim("time").train_config(TrainConfig(time_budget=7, iterations=5)).iterations == 5
     assert Aim(target_ratio=10).file_bytes(5000) == 500 and Aim(target_bytes=77).file_bytes(5000) == 77
+
+
+def test_bytes_for_a_quality_rise_with_it():
+    sizes = [quality_rate_bytes(psnr, 10**8, 2) for psnr in (1, 30, 38, 44, 90)]
+    assert sizes == sorted(sizes) and sizes[2] == 2 * COMPACT_BYTES and sizes[-1] == 8 * COMPACT_BYTES
+    assert quality_rate_bytes(40, 100_000, 1) == 25_000 and quality_rate_bytes(20, 10_000, 3) == 12_000
+    assert quality_rate_bytes(38, 0, 1) == COMPACT_BYTES

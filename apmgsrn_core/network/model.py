@@ -27,11 +27,14 @@ class Network(nn.Module):
     Args:
         config: With `output_components` set.
         generator: A CPU generator; the same state gives the same start on every device.
+
+    Attributes:
+        feature_step: What its features were trained to be rounded to, see `rate_term.py`; 0: they were not.
     """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None):
         super().__init__()
-        self.config = config
+        self.config, self.feature_step = config, 0.0
         self.table = GridTable.from_config(config)
         features = torch.rand(self.table.feature_count, generator=generator) * 2 - 1
         self.features = nn.Parameter(features * FEATURE_START)

@@ -13,8 +13,8 @@ from ..validation import check, check_number, check_resolution, from_dict
 INTERPOLATIONS = ("linear", "quadratic")
 STORAGE_BYTES = {"float16": 2, "float32": 4}
 SERIES_NUMBERS = 2
-LEAST_RATE_BYTES = 4000  # the decoder takes about 2000
-LEVEL_FEATURES, LATENTS_A_BYTE = (1, 2, 3, 6), 3.1  # of a network for a number of bytes: the finest lattice first
+LEAST_RATE_BYTES, DECODER_BYTES = 4000, 2000  # of all numbers; of those that are no features, about
+LEVEL_FEATURES, LATENTS_A_BYTE = (1, 2, 3, 6), 8.0  # of a network for a number of bytes: the finest lattice first
 ROUNDED_BITS, ROUNDED_SHARE = 6.0, 0.01  # of a number at this share of the error, about; half a bit fewer where it doubles (`tests/bench/quantised.py`)
 PRESETS = {
     "small": 77_000, "medium": 2**20, "large": 2**24,
@@ -127,18 +127,19 @@ class ModelConfig:
     @classmethod
     def of_bytes(cls, size: int, dims: tuple[int, int, int]) -> "ModelConfig":
         """Global lattices for a training for bytes (`TrainConfig.rate_bytes`): each half as fine as the one before, the finest
-        with about three nodes for a byte, most of them zero when they are rounded; quadratic B-splines, a narrow decoder.
+        with about eight nodes for a byte of features, most of them zero when they are rounded; quadratic B-splines, a narrow decoder.
 
         Args:
             size: Bytes of the coded numbers.
             dims: Values of the data along x, y, z; intervals of a lattice are as many values long on all axes.
 
-        Source: the levels are those that were best at 84 000 bytes of those measured (`tests/bench/rate_distortion.py`).
+        The levels are those that were best at 84 000 bytes of those measured; eight nodes for a byte gave 0 to 3 dB more than three,
+        and twice as many little more (`tests/bench/README.md`, "Rate and distortion").
         """
         check(size >= LEAST_RATE_BYTES, "size", f"at least {LEAST_RATE_BYTES} bytes", size)
         wide = [n for n in dims if n > 1]
         middle = math.prod(wide) ** (1 / max(len(wide), 1))
-        finest = (LATENTS_A_BYTE * size) ** (1 / max(len(wide), 1))
+        finest = (LATENTS_A_BYTE * (size - DECODER_BYTES)) ** (1 / max(len(wide), 1))
         lattices = []
         for level, features in enumerate(LEVEL_FEATURES):
             nodes = [1 if n == 1 else max(3, min(round(finest * n / middle / 2**level), n)) for n in dims]

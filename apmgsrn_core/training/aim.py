@@ -13,6 +13,7 @@ from .train_config import TrainConfig
 AIMS = ("settings", "size", "quality", "time")
 FILE_BYTES, BRICK_BYTES = 1300, 1150  # of a model file beside its weights: of all of it, of each brick; measured
 COMPACT_BYTES, COMPACT_RATIO = 160_000, 8  # of a compact model whose size is not said: of a brick's coded numbers, and of the data
+COMPACT_PSNR, DECIBELS_A_DOUBLING, MOST_OF_SOURCE = 38.0, 4.0, 4  # in dB: what those bytes usually come to, and twice as many more
 MACROCELLS, COMPACT_MACROCELLS = 0.02, 0.03  # of the weights' bytes, about; at most twice as many, see `stored_macrocells.py`
 TIMED_STEPS = 100_000  # at most, when only the time is to end a training
 
@@ -56,6 +57,8 @@ class Aim:
                     f"Rounding: expected 0 or -1 with the Aim Size, found {train.rounding:g}; rounded numbers take what they need"
                 )
             return replace(train, rounding=0.0)
+        if self.aim == "quality" and train.rate_bytes:
+            return replace(train, rate_psnr=self.target_psnr)
         if self.aim == "quality":
             return replace(train, stop_psnr=self.target_psnr, quality="best")
         if self.aim == "time":
@@ -84,6 +87,17 @@ def usual_rate_bytes(source_bytes: int, bricks: int) -> int:
     """`TrainConfig.rate_bytes` where no size is wanted; `source_bytes` of the arrays, 0: not known."""
     size = COMPACT_BYTES * bricks
     return max(min(size, source_bytes // COMPACT_RATIO) if source_bytes else size, LEAST_RATE_BYTES * bricks)
+
+
+def quality_rate_bytes(psnr: float, source_bytes: int, bricks: int) -> int:
+    """`TrainConfig.rate_bytes` beyond which no PSNR is looked for: the lattices are made for so many, and few data need as many.
+
+    Args:
+        psnr: Wanted, in dB.
+        source_bytes: Of the arrays; 0: not known.
+    """
+    size = round(COMPACT_BYTES * min(max(2 ** ((psnr - COMPACT_PSNR) / DECIBELS_A_DOUBLING), 1 / 8), 4)) * bricks
+    return max(min(size, source_bytes // MOST_OF_SOURCE) if source_bytes else size, LEAST_RATE_BYTES * bricks)
 
 
 def rate_bytes_for(file_bytes: int, bricks: int) -> int:

@@ -57,6 +57,7 @@ class TrainConfig:
             `rate_bytes`, else 0.01 (0.04 dB), but 0 for a model that is stored as float32 or refined.
         rate_bytes: Bytes that the coded numbers of all bricks are to take: they are trained with rounded features and the bits
             that these take as a part of the loss (`rate_term.py`); 0: without. Meant for global lattices (`ModelConfig.of_bytes`).
+        rate_psnr: In dB, with `rate_bytes`: no more bytes are taken than this PSNR needs; 0: as many as there are.
         rate_step: Rounding step of features with `rate_bytes`.
         rate_noise: Share of the training in which noise stands for the rounding with `rate_bytes`.
         error_bound: How far a value of the model may be from the data at most, at every value; 0: no bound. What the network leaves
@@ -103,6 +104,7 @@ class TrainConfig:
     series_steps: float = 0.5
     rounding: float = -1.0
     rate_bytes: int = 0
+    rate_psnr: float = 0.0
     rate_step: float = 0.0625
     rate_noise: float = 0.7
     error_bound: float = 0.0
@@ -131,7 +133,7 @@ class TrainConfig:
             ("final_learning_rate", 0, 10), ("beta_1", 0, 0.9999999), ("beta_2", 0, 0.9999999),
             ("epsilon", 0, 1), ("coarse_share", 0, 0.9), ("complexity_power", 0, 10), ("box_overlap", 1, 10),
             ("density_tolerance", 0, 1), ("series_steps", 0.001, 10), ("rounding", -1, 10),
-            ("rate_step", 1e-6, 1e6), ("rate_noise", 0, 1),
+            ("rate_step", 1e-6, 1e6), ("rate_psnr", 0, 400), ("rate_noise", 0, 1),
         ):  # fmt: skip
             check_number(self, field, low, high)
         for field, high, kind in (
@@ -148,6 +150,7 @@ class TrainConfig:
             raise ConfigError(f"rate_bytes: expected 0 with placement 'published', found {self.rate_bytes}")
         if self.rate_bytes and self.stop_psnr:  # only at the end do the numbers take the bytes that are wanted
             raise ConfigError(f"stop_psnr: expected 0 with rate_bytes, found {self.stop_psnr:g}")
+        check(self.rate_bytes > 0 or not self.rate_psnr, "rate_psnr", "0 without rate_bytes", self.rate_psnr)
         if self.rate_bytes and self.rounding == 0:
             raise ConfigError("rounding: expected more than 0 with rate_bytes, whose numbers are rounded, found 0")
 

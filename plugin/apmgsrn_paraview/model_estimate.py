@@ -26,6 +26,7 @@ class ModelEstimate:
         rounding: See `TrainConfig`; 0: the stored numbers are not rounded.
         sized: Whether `parameters` were found for a size of the file, whatever the bricks.
         rate_bytes: Of the coded numbers of all bricks of a training for bytes; 0: of another.
+        rate_psnr: For which no more of these bytes are taken than it needs; 0: all are.
         bound: In words, what is kept by residuals, whose bytes nobody knows before; "": there are none.
 
     Its methods raise ConfigError for a model that cannot be.
@@ -40,6 +41,7 @@ class ModelEstimate:
     rounding: float
     sized: bool = False
     rate_bytes: int = 0
+    rate_psnr: float = 0.0
     bound: str = ""
 
     def brick_count(self) -> int:
@@ -57,7 +59,7 @@ class ModelEstimate:
     def model_text(self) -> str:
         """The architecture in one line."""
         model, bricks = self._fitted_model(), self.brick_count()
-        stored = f"rounded to {self.rate_bytes} bytes" if self.rate_bytes else "rounded" if self.rounding else f"in {model.storage}"
+        stored = self._bytes_text() if self.rate_bytes else "rounded" if self.rounding else f"in {model.storage}"
         which = f" in {bricks} bricks; on the average" if bricks > 1 else ":"
         kept = ", those of the model that the step is appended to" if self.base is not None else ""
         kept += f", plus what keeps {self.bound}" if self.bound else ""
@@ -65,6 +67,12 @@ class ModelEstimate:
             f"{self.number_of_parameters()} numbers {stored}{which} {_grids_text(model)} ({model.interpolation}),"
             f" decoder {model.hidden_layers} x {model.hidden_width}{kept}"
         )
+
+    def _bytes_text(self) -> str:
+        """What a training for bytes comes to."""
+        if self.rate_psnr:
+            return f"rounded to what {self.rate_psnr:g} dB need, at most {self.rate_bytes} bytes,"
+        return f"rounded to {self.rate_bytes} bytes"
 
     def lattices(self, rate_bytes: int) -> ModelConfig:
         """The network of a brick when all are to have so many bytes."""

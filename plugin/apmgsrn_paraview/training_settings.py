@@ -20,6 +20,7 @@ from apmgsrn_core import (
     lattices_for,
     list_devices,
     parameters_for,
+    quality_rate_bytes,
     rate_bytes_for,
     trains_quickly,
     usual_rate_bytes,
@@ -122,7 +123,7 @@ class TrainingSettings(BoundSettings):
         chosen = self.settings
         if chosen["preset"] != "automatic":
             return chosen["preset"]
-        plain = not (self._is_series() or chosen["aim"] == "quality" or chosen["stop_psnr"] or chosen["parameters"])
+        plain = not (self._is_series() or chosen["stop_psnr"] or chosen["parameters"])
         as_usual = chosen["placement"] == TRAIN.placement and chosen["storage"] == MODEL.storage and chosen["rounding"] != 0
         return "compact" if plain and as_usual and trains_quickly() else "small"
 
@@ -146,6 +147,8 @@ class TrainingSettings(BoundSettings):
         aim = self.aim()
         if aim.aim == "size" and (source_bytes or aim.target_bytes):
             return rate_bytes_for(aim.file_bytes(source_bytes), bricks)
+        if aim.aim == "quality":
+            return quality_rate_bytes(aim.target_psnr, source_bytes, bricks)
         if self.chosen_bounds and self.settings["preset"] == "automatic":
             return self.bound_network_bytes(dims, bricks)
         return usual_rate_bytes(source_bytes, bricks)
@@ -158,8 +161,6 @@ class TrainingSettings(BoundSettings):
             raise ConfigError(f"Aim: expected TimeSteps to be Current with Size, found {chosen['time_steps'].capitalize()}")
         if self.is_compact and chosen["placement"] != TRAIN.placement:
             raise ConfigError(f"Placement: expected kdtree with the Preset Compact, which places no grids, found {chosen['placement']}")
-        if self.is_compact and aim.aim == "quality":
-            raise ConfigError("Preset: expected another than Compact with the Aim Quality; it is trained for bytes (Aim Size)")
         if self.is_compact and chosen["parameters"]:
             raise ConfigError(f"Parameters: expected 0 with the Preset Compact, which has bytes instead, found {chosen['parameters']}")
         if aim.aim == "size" and chosen["parameters"]:
@@ -265,7 +266,8 @@ class TrainingSettings(BoundSettings):
             return ""
         if not seconds:
             return ""
-        at_most = "at most " if self.settings["aim"] == "quality" or self.settings["stop_psnr"] else ""
+        ends = self.settings["stop_psnr"] or (self.settings["aim"] == "quality" and not self.is_compact)
+        at_most = "at most " if ends else ""
         return at_most + (f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min")
 
     def note_speed(self, steps: int, seconds: float, ranks: int) -> None:
@@ -283,7 +285,8 @@ class TrainingSettings(BoundSettings):
         if self.is_compact:
             dims = None if data is None or data.grid is None else data.grid.value_dims
             size = self.rate_bytes(0 if data is None else data.bytes, dims, estimate.brick_count())
-            return replace(estimate, model=estimate.lattices(size), rate_bytes=size)
+            psnr = chosen["target_psnr"] if chosen["aim"] == "quality" else 0.0
+            return replace(estimate, model=estimate.lattices(size), rate_bytes=size, rate_psnr=psnr)
         if not sized or data is None or not (data.bytes or chosen["target_bytes"]):
             return estimate
         return replace(estimate, parameters=self.parameters(data.components, data.bytes, estimate.brick_count()), sized=True)

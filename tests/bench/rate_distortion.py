@@ -187,6 +187,13 @@ def measure(volume: Volume, size: int, method: str, device: str) -> dict:
     found = networks[method](volume, size, device) if method in networks else codec(method, volume, size)
     if found is None:
         return {**row, "bytes": None}
+    return {
+        **row, **figures(volume, found), "setting": found.setting, "load": round((before + os.getloadavg()[0]) / 2, 1)
+    }  # fmt: skip
+
+
+def figures(volume: Volume, found: Stored) -> dict:
+    """What is measured of stored bytes that are read back."""
     generator = np.random.default_rng(0)
     dims = volume.grid.dims
     index = np.stack([generator.integers(0, n, POINTS) for n in dims], axis=1)
@@ -195,12 +202,11 @@ def measure(volume: Volume, size: int, method: str, device: str) -> dict:
     errors = errors_of("", volume.values, found.opened(found.data).whole())
     span = float(volume.values.max()) - float(volume.values.min())
     return {
-        **row, "bytes": len(found.data), "ratio": round(volume.values.nbytes / len(found.data), 1),
-        "psnr": round(errors["psnr"], 2), "max error": round(errors["max_error"] / span, 4), "ssim": round(errors["ssim"], 4),
+        "bytes": len(found.data), "ratio": round(volume.values.nbytes / len(found.data), 1),
+        "psnr": round(errors["psnr"], 2), "max error": round(errors["max_error"] / span, 5), "ssim": round(errors["ssim"], 4),
         "encode": round(found.seconds, 2), "decode": fastest(lambda: found.opened(found.data).whole()),
         "points": fastest(lambda: found.opened(found.data).points(index)),
         "region": fastest(lambda: found.opened(found.data).region(region)),
-        "setting": found.setting, "load": round((before + os.getloadavg()[0]) / 2, 1),
     }  # fmt: skip
 
 

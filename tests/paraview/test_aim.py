@@ -1,6 +1,7 @@
 """The panel by what users know: a size, a quality or a time, what follows from it, and what it says before Apply."""
 
 import os
+import re
 
 import pytest
 from conftest import TINY, info, make_image, smooth_values, train
@@ -66,7 +67,7 @@ def test_compact_without_a_size_has_its_own(source):
     "more, compact",
     [
         ({}, True), ({"Aim": "Size"}, True), ({"Aim": "Time", "TimeBudget": 5}, True), ({"Live": 1}, True), ({"Bricks": [2, 1, 1]}, True),
-        ({"Aim": "Quality"}, False), ({"StopPSNR": 30}, False), ({"Parameters": 9000}, False), ({"Placement": "random"}, False),
+        ({"Aim": "Quality"}, True), ({"StopPSNR": 30}, False), ({"Parameters": 9000}, False), ({"Placement": "random"}, False),
         ({"Storage": "float32"}, False), ({"Rounding": 0}, False), ({"TimeSteps": "All"}, False),
     ],
 )  # fmt: skip
@@ -102,12 +103,23 @@ def test_a_time_is_used():
 
 
 def test_a_quality_ends_it_or_says_what_to_do(source):
-    settings = {**TINY, "Iterations": 400, "Aim": "Quality"}
+    settings = {**TINY, "Iterations": 400, "Aim": "Quality", "Preset": "Small"}
     reached = train(source, TargetPSNR=15, **settings)
     assert info(reached, "Status").startswith("trained (psnr reached)")
     missed = train(source, TargetPSNR=90, **settings)
     assert info(missed, "Status").endswith("TargetPSNR 90 dB is not reached: take a larger Preset")
     assert info(missed, "EstimatedTime").startswith("at most")
+
+
+def test_compact_takes_the_bytes_that_a_quality_needs(source):
+    settings = {**FAST, "Iterations": 600, "Aim": "Quality", "Preset": "Compact"}
+    low, high, missed = (filter_of(source, TargetPSNR=psnr, **settings) for psnr in (24, 30, 90))
+    assert "rounded to what 24 dB need, at most " in info(low, "EffectiveModel")
+    for filter_ in (low, high, missed):
+        filter_.UpdatePipeline()
+    (few, first), (many, second) = (map(float, re.search(r"([\d.]+) dB.* (\d+) bytes", info(f, "Status")).groups()) for f in (low, high))
+    assert few == pytest.approx(24, abs=1) and many == pytest.approx(30, abs=1) and first < 0.8 * second
+    assert info(missed, "Status").endswith("TargetPSNR 90 dB is not reached: take the Aim Size with more bytes")
 
 
 @pytest.mark.parametrize(
@@ -121,11 +133,10 @@ def test_a_quality_ends_it_or_says_what_to_do(source):
         ({"Preset": "Compact", "Placement": "random"}, "Placement: expected kdtree with the Preset Compact"),
         ({"Preset": "Compact", "Parameters": 5000}, "Parameters: expected 0 with the Preset Compact"),
         ({"Preset": "Compact", "Rounding": 0}, "rounding: expected more than 0"),
-        ({"Preset": "Compact", "Aim": "Quality"}, "Preset: expected another than Compact with the Aim Quality"),
         ({"Preset": "Compact", "StopPSNR": 30}, "stop_psnr: expected 0 with rate_bytes"),
         ({"Preset": "Compact", "Aim": "Size", "TargetBytes": 2000}, "TargetBytes: expected at least"),
     ],
-    ids=["time", "bytes", "rounding", "parameters", "steps", "compact placement", "compact parameters", "compact rounding", "compact quality", "compact psnr",
+    ids=["time", "bytes", "rounding", "parameters", "steps", "compact placement", "compact parameters", "compact rounding", "compact psnr",
          "few bytes"],
 )
 def test_what_contradicts_itself_is_told_before_and_after_apply(source, vtk_errors, settings, told):
