@@ -113,12 +113,12 @@ def test_a_quality_ends_it_or_says_what_to_do(source):
 
 def test_compact_takes_the_bytes_that_a_quality_needs(source):
     settings = {**FAST, "Iterations": 600, "Aim": "Quality", "Preset": "Compact"}
-    low, high, missed = (filter_of(source, TargetPSNR=psnr, **settings) for psnr in (24, 30, 90))
-    assert "rounded to what 24 dB need, at most " in info(low, "EffectiveModel")
+    low, high, missed = (filter_of(source, TargetPSNR=psnr, **settings) for psnr in (36, 42, 90))
+    assert "rounded to what 36 dB need, at most " in info(low, "EffectiveModel")
     for filter_ in (low, high, missed):
         filter_.UpdatePipeline()
     (few, first), (many, second) = (map(float, re.search(r"([\d.]+) dB.* (\d+) bytes", info(f, "Status")).groups()) for f in (low, high))
-    assert few == pytest.approx(24, abs=1) and many == pytest.approx(30, abs=1) and first < 0.8 * second
+    assert few == pytest.approx(36, abs=1) and many == pytest.approx(42, abs=1) and first < 0.8 * second
     assert info(missed, "Status").endswith("TargetPSNR 90 dB is not reached: take the Aim Size with more bytes")
 
 
