@@ -13,6 +13,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 from apmgsrn_core import Communicator, ConfigError, ModelFileError
 
 from . import trained_model, vtk_bridge
+from .choice_table import add_choices
 from .data_description import DataDescription, describe_data
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
@@ -111,6 +112,7 @@ class TrainNeuralVolume(LiveControls, TrainingSettings):
             self.SetProgressText("reconstructing")
             self._fill(image, volume, answer, InputPuller(self, inputs), vtk_bridge.requested_extent(outputs), time)
         vtk_bridge.fill_table(table, model.history, with_rows=rank == 0)
+        add_choices(table, self.choices(model.status))
         vtk_bridge.fill_boxes(mesh, self._own_boxes(volume, model))
         for output in (image, table, mesh):
             vtk_bridge.tag_model(output, model.path)

@@ -29,6 +29,7 @@ from apmgsrn_core import (
 from . import vtk_bridge
 from .array_choice import ArrayChoice
 from .bound_settings import BOUND, BoundSettings
+from .choice_table import aim_text, preset_reason
 from .data_description import DataDescription
 from .ghost_marks import GHOSTS
 from .model_estimate import SPEED, ModelEstimate
@@ -269,6 +270,15 @@ class TrainingSettings(BoundSettings):
         ends = self.settings["stop_psnr"] or (self.settings["aim"] == "quality" and not self.is_compact)
         at_most = "at most " if ends else ""
         return at_most + (f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min")
+
+    def choices(self, result: str) -> list[tuple[str, str]]:
+        """What was chosen and why, and what came out."""
+        chosen, preset, expected = self.settings, self.preset, self.GetEstimatedBytes()
+        rows = [
+            (aim_text(chosen), "Aim"), (f"preset {preset}", preset_reason(chosen, preset)),
+            (self.GetEffectiveModel(), "the preset, the aim and the data"), (self.GetEffectiveTraining(), f"Quality {chosen['quality']}, the data"),
+        ]  # fmt: skip
+        return [*rows, (f"about {expected:.0f} bytes expected", "the network"), (result, "the training")]
 
     def note_speed(self, steps: int, seconds: float, ranks: int) -> None:
         """Of a training that has ended: the next estimates are of this machine."""

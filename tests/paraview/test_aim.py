@@ -111,6 +111,19 @@ def test_a_quality_ends_it_or_says_what_to_do(source):
     assert info(missed, "EstimatedTime").startswith("at most")
 
 
+@pytest.mark.parametrize(
+    "settings, said",
+    [({"Aim": "Size", "TargetBytes": 20_000}, "size: 20000 bytes"), ({"Aim": "Quality", "TargetPSNR": 20}, "quality: 20 dB"), ({}, "settings: as they are")],
+)
+def test_the_history_says_what_was_chosen_and_why(source, settings, said):
+    filter_ = train(source, **{**FAST, **settings})
+    simple.OutputPort(filter_, 1).UpdatePipeline()
+    fields = filter_.GetClientSideObject().GetOutputDataObject(1).GetFieldData()
+    choice, reason = ([fields.GetAbstractArray(n).GetValue(i) for i in range(6)] for n in ("Choice", "Because"))
+    assert choice[0] == said and choice[1:3] == ["preset small", info(filter_, "EffectiveModel")] and choice[-1] == info(filter_, "Status")
+    assert choice[3] == info(filter_, "EffectiveTraining") and reason[1] == "Preset" and all(reason)
+
+
 def test_compact_takes_the_bytes_that_a_quality_needs(source):
     settings = {**FAST, "Iterations": 600, "Aim": "Quality", "Preset": "Compact"}
     low, high, missed = (filter_of(source, TargetPSNR=psnr, **settings) for psnr in (36, 42, 90))
