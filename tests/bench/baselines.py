@@ -5,8 +5,8 @@
 - compact: `TrainConfig.rate_bytes`; fine: the same with a `rate_step` of FINE instead of the default; placed: our own family in
   float16. Bytes of the whole file; when it has more than two for each of `--parameters`, it is trained again for less.
 - fvsrn, hash_grid, dense_grids, siren: `apmgsrn_core.baselines` with the sizes and rates of their papers, but for what gives
-  them as many parameters, up to 6 % more (`baseline_sizes.py`). Each number is rounded to float16; bytes are two for each, without
-  a header.
+  them as many parameters, up to 6 % more (`baseline_sizes.py`). Each number is rounded to float16; bytes are two for each,
+  without a header.
 
 Everything is trained on `--steps` batches of `--batch` values that the same sampler draws, with the same Adam, a cosine and the
 squared error. PSNR is over the range, of the stored numbers, at every value; `before rounding` is on 65 536 of them. `--side`
@@ -146,8 +146,8 @@ def measure(volume: Volume, parameters: int, method: str, seed: int, options) ->
 
 
 def verdict(rows: list[dict]) -> list[dict]:
-    """A line for each volume, size and seed: PSNR of all methods, and how far the better one of compact and placed is above each
-    of the others."""
+    """A line for each volume, size and seed: PSNR of all methods, and how far the better one of compact and placed is above
+    each of the others."""
     found = []
     for key in dict.fromkeys(map(key_of, rows)):
         values = {row["method"]: row["psnr"] for row in rows if key_of(row) == key}
