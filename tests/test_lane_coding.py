@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from apmgsrn_core.errors import ModelFileError
 from apmgsrn_core.file.lane_coding import (
-    CLASSES, HEADER, LIMIT, LOWEST, PRECISION, SMALL, SMALL_BITS, Frequencies, LaneDecoder, LaneEncoder, bit_length, class_of,
+    CLASSES, HEADER, LIMIT, LOWEST, MAGNITUDES, PRECISION, SMALL, SMALL_BITS, Frequencies, LaneDecoder, LaneEncoder, bit_length, class_of,
 )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_bit_length_and_classes():
     numbers = np.array([0, 1, 2, 3, 4, 31, 32, 2**30 - 1, 2**30])
     assert bit_length(numbers).tolist() == [n.bit_length() for n in numbers.tolist()]
     classes = class_of(np.arange(0, 1 << 21, 97))
-    assert (np.diff(classes) >= 0).all() and classes[0] == 0 and classes[-1] == CLASSES - 1
+    assert (np.diff(classes) >= 0).all() and classes[0] == 0 and classes[-1] == MAGNITUDES - 1
 
 
 def test_frequencies_fill_the_range_and_leave_nothing_out():
