@@ -142,7 +142,7 @@ class ModelConfig:
         finest = (LATENTS_A_BYTE * (size - DECODER_BYTES)) ** (1 / max(len(wide), 1))
         lattices = []
         for level, features in enumerate(LEVEL_FEATURES):
-            nodes = [1 if n == 1 else max(3, min(round(finest * n / middle / 2**level), n)) for n in dims]
+            nodes = [1 if n == 1 else max(3, round(min(finest * n / middle, n) / 2**level)) for n in dims]
             if not lattices or tuple(nodes) != lattices[-1].resolution:
                 lattices.append(LatticeConfig(tuple(nodes), features))
         return cls(

@@ -2,8 +2,7 @@
 
     python tests/bench/baselines.py [--parameters 65536,1048576] [--methods compact,fvsrn] [--seeds 0,1,2] [--side 128] DATA ...
 
-- compact: `TrainConfig.rate_bytes`; fine: the same with a `rate_step` of FINE instead of the default; placed: our own family in
-  float16. Bytes of the whole file; when it has more than two for each of `--parameters`, it is trained again for less.
+- compact: `TrainConfig.rate_bytes`; placed: our own family in float16. Bytes of the whole file; when it has more than two for each of `--parameters`, it is trained again for less.
 - fvsrn, hash_grid, dense_grids, siren: `apmgsrn_core.baselines` with the sizes and rates of their papers, but for what gives
   them as many parameters, up to 6 % more (`baseline_sizes.py`). Each number is rounded to float16; bytes are two for each,
   without a header.
@@ -36,11 +35,10 @@ from baseline_sizes import settings_for
 from ours import axes, warm_up
 from volumes import Volume, load
 
-OURS = ["compact", "placed", "fine"]
+OURS = ["compact", "placed"]
 METHODS = OURS + list(BASELINES)
 NUMBER_BYTES = 2  # float16
 AIMED, AGAIN = 0.97, 0.985  # bytes that ours are trained for, of the target; of what came out too large
-FINE = 1 / 256  # of features that are rounded
 CHUNK = 1 << 14  # points evaluated at a time
 EMPTY, PLACES = 0.5, (0.0, 0.25, 0.5, 0.75, 1.0)  # see `cropped`
 RESULTS = Path(__file__).parent / "results" / "baselines.json"
@@ -91,9 +89,9 @@ def ours(name: str, volume: Volume, parameters: int, train: TrainConfig) -> dict
         if name == "placed":
             small = ModelConfig.preset("small")
             model = small.with_parameters(parameters_for(round(aimed), small, components, 1))
+            config = replace(train, rounding=0.0)
         else:
-            step = FINE if name == "fine" else train.rate_step
-            config = replace(train, rate_bytes=rate_bytes_for(round(aimed), 1), rate_step=step)
+            config = replace(train, rate_bytes=rate_bytes_for(round(aimed), 1))
         start = time.perf_counter()
         result = train_volume(volume.values, volume.grid, model=model, train=config, device="cpu", bricks=(1, 1, 1), **quiet)
         data = result.to_bytes()
