@@ -6,8 +6,10 @@ half and twice the size). Measured on seven real volumes, see `tests/bench/READM
 
 from __future__ import annotations
 
-MIDDLE, MIDDLE_BOUND, MIDDLE_VALUES = 25_000, 0.01, 1 << 21  # bytes that are best at a bound, relative to the range, and so many values
-BOUND_POWER, VALUES_POWER = 0.35, 2 / 3
+import math
+
+BOUNDS, BYTES, VALUES = (1e-3, 1e-2, 1e-1), (60_000, 40_000, 12_000), 1 << 21  # bytes that are best for so many values, about
+VALUES_POWER = 2 / 3
 USUAL_BOUND = 0.01  # relative, where it is not known
 LEAST, MOST = 8_000, 160_000  # bytes of a brick
 
@@ -19,5 +21,8 @@ def network_bytes(bound: float, values: int, bricks: int = 1) -> int:
         bound: Relative to the range of the array.
         values: Of all bricks together.
     """
-    each = MIDDLE * (MIDDLE_BOUND / bound) ** BOUND_POWER * (values / bricks / MIDDLE_VALUES) ** VALUES_POWER
+    place = min(max(math.log10(bound / BOUNDS[0]), 0.0), 2.0)
+    low = min(int(place), 1)
+    middle = BYTES[low] * (BYTES[low + 1] / BYTES[low]) ** (place - low)
+    each = middle * (values / bricks / VALUES) ** VALUES_POWER
     return bricks * round(min(max(each, LEAST), MOST))
