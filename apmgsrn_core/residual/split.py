@@ -21,8 +21,8 @@ def network_bytes(bound: float, values: int, bricks: int = 1) -> int:
         bound: Relative to the range of the array.
         values: Of all bricks together.
     """
-    place = min(max(math.log10(bound / BOUNDS[0]), 0.0), 2.0)
-    low = min(int(place), 1)
+    place = min(math.log10(bound / BOUNDS[0]), 2.0)  # below 0 it goes on as from 1 to 0
+    low = 1 if place >= 1 else 0
     middle = BYTES[low] * (BYTES[low + 1] / BYTES[low]) ** (place - low)
     each = middle * (values / bricks / VALUES) ** VALUES_POWER
     return bricks * round(min(max(each, LEAST), MOST))

@@ -133,7 +133,7 @@ def test_time_steps_are_within_their_bounds(tmp_path):
 
 def test_live_training_ends_within_the_bound():
     values = rough_values()
-    trained = train(make_image(values), Bricks=[2, 1, 1], ErrorBound=0.01, Live=1, SliceTime=0.01)
+    trained = train(make_image(values), Bricks=[2, 1, 1], ErrorBound=0.01, Live=1, SliceTime=0.01, Iterations=300)
     shown = []
     while info(trained, "Status").startswith("live"):
         shown.append(farthest(output(trained), values))
