@@ -1,7 +1,7 @@
 """How many bytes the network has where an error bound is to be held, before the data are known.
 
 What is left for the residual falls while the network grows; the sum of both is flat around its least (within a few per cent at
-half and twice the size). Measured on seven real volumes, see `tests/bench/README.md`, "Error bounds".
+half and twice the size). Measured on four real volumes, see `tests/bench/README.md`, "Error bounds".
 """
 
 from __future__ import annotations
