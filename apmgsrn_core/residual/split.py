@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-BOUNDS, BYTES, VALUES = (1e-3, 1e-2, 1e-1), (60_000, 40_000, 12_000), 1 << 21  # bytes that are best for so many values, about
+BOUNDS, BYTES, VALUES = (1e-3, 1e-2, 1e-1), (60_000, 50_000, 12_000), 1 << 21  # bytes that are best for so many values, about
 VALUES_POWER = 2 / 3
 USUAL_BOUND = 0.01  # relative, where it is not known
 LEAST, MOST = 8_000, 160_000  # bytes of a brick
