@@ -100,6 +100,15 @@ def test_the_transform_is_chosen_by_the_decades():
         choose_transform("log", wide, -1, 1)
 
 
+def test_rounded_zeros_of_a_velocity_are_no_small_values():
+    random = np.random.default_rng(0)
+    velocity = np.concatenate([random.uniform(-1, 1, 400), 1e-17 * random.standard_normal(600)])
+    assert choose_transform("auto", velocity, -1, 1).kind == "identity"
+    wide = 10.0 ** random.uniform(-6, 0, 400) * random.choice([-1, 1], 400)
+    chosen = choose_transform("auto", np.concatenate([wide, velocity[400:]]), -1, 1)
+    assert chosen.kind == "asinh" and 1e-6 < chosen.scale < 1e-5
+
+
 def test_small_values_of_many_decades_come_out_right():
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, 16),) * 3, indexing="ij")
     values = 7.0 * 10.0 ** (-20.0 * np.sqrt((x**2 + y**2 + z**2) / 3))

@@ -19,6 +19,7 @@ KINDS = ("identity", "log", "asinh")
 CHOICES = ("auto", *KINDS)
 DECADES = 2.75  # between the middle of the magnitudes and the largest one, from which on a transform is chosen: the error of 55 dB
 FEWEST = 16  # values from which it is chosen
+NOISE = 2.0**-23  # of the largest magnitude: below it, values of both signs are what the rounding of float32 leaves of zeros
 LINEAR_SHARE = 0.1  # quantile of the magnitudes above zero up to which "asinh" is about linear
 
 
@@ -100,9 +101,9 @@ def choose_transform(choice: str, sample: np.ndarray, low: float, high: float) -
     if choice in ("identity", "log"):
         return ValueTransform(choice)
     sizes = np.abs(sample[np.isfinite(sample)].astype(np.float64))
-    sizes = sizes[sizes > 0]
+    largest = max(abs(low), abs(high))
+    sizes = sizes[sizes > (NOISE * largest if low < 0 else 0.0)]
     if choice == "auto":
-        largest = max(abs(low), abs(high))
         if len(sizes) < FEWEST or math.log10(largest / np.median(sizes)) < DECADES:
             return IDENTITY
         if low > 0:
