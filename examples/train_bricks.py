@@ -201,13 +201,13 @@ def show_plan(source, side: str, options: argparse.Namespace) -> None:
     except ApmgsrnError as error:
         fail(str(error))
     if compact:
-        model = lattices_for(COMPACT_BYTES * layout.count, layout)
+        model = lattices_for(COMPACT_BYTES * layout.count, layout, 1)
     largest = max((layout.trained(brick) for brick in range(layout.count)), key=lambda region: region.count)
     parameters = options.parameters or layout.count * model.parameter_count()
     owners = layout.ranks(options.ranks).tolist()
     print(f"values: {' x '.join(map(str, dims))} ({side.lower()})")
     print(f"bricks: {' x '.join(map(str, layout.counts))} = {layout.count}, the largest of {largest.count} values")
-    print(f"parameters: {parameters}, {parameters // layout.count} in a brick on the average")
+    print(f"parameters: {parameters}, {parameters // layout.count} in a brick on the average, for one component")
     print(f"ranks: {options.ranks}, with one device each {-(-layout.count // options.ranks)} bricks one after the other")
     for rank in range(min(options.ranks, LINES_OF_RANKS)):
         mine = [brick for brick, owner in enumerate(owners) if owner == rank]

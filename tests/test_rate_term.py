@@ -44,9 +44,10 @@ def coded_bytes(data: bytes) -> int:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(4000, 2_000_000), st.tuples(*[st.integers(64, 400)] * 3))
-def test_lattices_for_bytes_are_about_as_fine_on_all_axes(size, dims):
-    model = ModelConfig.of_bytes(size, dims)
+@given(st.integers(4000, 2_000_000), st.tuples(*[st.integers(64, 400)] * 3), st.integers(1, 20))
+def test_lattices_for_bytes_are_about_as_fine_on_all_axes(size, dims, components):
+    model = ModelConfig.of_bytes(size, dims, components)
+    assert [x.features for x in model.lattices] == [min(components, 8) * n for n in (1, 2, 3, 6)][: len(model.lattices)]
     finest = model.lattices[0].resolution
     assert all(3 <= r <= n for r, n in zip(finest, dims)) and len(set(x.resolution for x in model.lattices)) == len(model.lattices)
     unbounded = [n / r for r, n in zip(finest, dims) if 6 <= r < n]

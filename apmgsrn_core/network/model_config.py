@@ -14,7 +14,8 @@ INTERPOLATIONS = ("linear", "quadratic")
 STORAGE_BYTES = {"float16": 2, "float32": 4}
 SERIES_NUMBERS = 2
 LEAST_RATE_BYTES, DECODER_BYTES = 4000, 2000  # of all numbers; of those that are no features, about
-LEVEL_FEATURES, LATENTS_A_BYTE = (1, 2, 3, 6), 8.0  # of a network for a number of bytes: the finest lattice first
+LEVEL_FEATURES, LATENTS_A_BYTE = (1, 2, 3, 6), 8.0  # of a network for a number of bytes and one component: the finest lattice first
+MOST_LEVEL_COMPONENTS = 8  # that have features of their own
 ROUNDED_BITS, ROUNDED_SHARE = 6.0, 0.01  # of a number at this share of the error, about; half a bit fewer where it doubles (`tests/bench/quantised.py`)
 PRESETS = {
     "small": 77_000, "medium": 2**20, "large": 2**24,
@@ -125,26 +126,29 @@ class ModelConfig:
         return replace(small, number_of_grids=1 + (parameters - small.parameter_count()) // one)
 
     @classmethod
-    def of_bytes(cls, size: int, dims: tuple[int, int, int]) -> "ModelConfig":
+    def of_bytes(cls, size: int, dims: tuple[int, int, int], components: int = 1) -> "ModelConfig":
         """Global lattices for a training for bytes (`TrainConfig.rate_bytes`): each half as fine as the one before, the finest
-        with about eight nodes for a byte of features, most of them zero when they are rounded; quadratic B-splines, a narrow decoder.
+        with about eight features for a byte, most of them zero when they are rounded; quadratic B-splines, a narrow decoder.
 
         Args:
             size: Bytes of the coded numbers.
             dims: Values of the data along x, y, z; intervals of a lattice are as many values long on all axes.
+            components: Of all arrays together; each of the first eight adds features to the nodes, of which there are fewer.
 
         The levels are those that were best at 84 000 bytes of those measured; eight nodes for a byte gave 0 to 3 dB more than three,
-        and twice as many little more (`tests/bench/README.md`, "Rate and distortion").
+        and twice as many little more (`tests/bench/README.md`, "Rate and distortion"). Features for each component gave 2 dB with
+        three components, 4 with nine.
         """
         check(size >= LEAST_RATE_BYTES, "size", f"at least {LEAST_RATE_BYTES} bytes", size)
         wide = [n for n in dims if n > 1]
         middle = math.prod(wide) ** (1 / max(len(wide), 1))
-        finest = (LATENTS_A_BYTE * (size - DECODER_BYTES)) ** (1 / max(len(wide), 1))
+        each = min(components, MOST_LEVEL_COMPONENTS)
+        finest = (LATENTS_A_BYTE * (size - DECODER_BYTES) / each) ** (1 / max(len(wide), 1))
         lattices = []
         for level, features in enumerate(LEVEL_FEATURES):
             nodes = [1 if n == 1 else max(3, round(min(finest * n / middle, n) / 2**level)) for n in dims]
             if not lattices or tuple(nodes) != lattices[-1].resolution:
-                lattices.append(LatticeConfig(tuple(nodes), features))
+                lattices.append(LatticeConfig(tuple(nodes), each * features))
         return cls(
             0, interpolation="quadratic", lattices=tuple(lattices), hidden_width=32, bias=True, linear_skip=True
         )  # fmt: skip

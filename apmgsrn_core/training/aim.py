@@ -139,9 +139,9 @@ def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks:
     return bricks * options[abs(sizes[0] - file_bytes) > abs(sizes[1] - file_bytes)]
 
 
-def lattices_for(rate_bytes: int, layout: BrickLayout) -> ModelConfig:
-    """The network of a brick when the coded numbers of all bricks are to have so many bytes."""
-    return ModelConfig.of_bytes(rate_bytes // layout.count, layout.core(0).shape_zyx[::-1])
+def lattices_for(rate_bytes: int, layout: BrickLayout, components: int) -> ModelConfig:
+    """The network of a brick when the coded numbers of all bricks are to have so many bytes; components of all arrays together."""
+    return ModelConfig.of_bytes(rate_bytes // layout.count, layout.core(0).shape_zyx[::-1], components)
 
 
 def step_cost(points: int, numbers: int, placed: bool) -> float:

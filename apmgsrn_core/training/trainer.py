@@ -114,7 +114,7 @@ def train_volume(
         share = relative_bound(train.bound, values, communicator)
         train = replace(train, rate_bytes=network_bytes(share, grid.region.count, layout.count))
     if chosen is None and train.rate_bytes:
-        model = communicator.together(lambda: lattices_for(train.rate_bytes, layout))
+        model = communicator.together(lambda: lattices_for(train.rate_bytes, layout, components))
     if region is not None:
         pieces = Pieces(values, region, communicator)
         owners = pieces.owners(layout)

@@ -77,7 +77,8 @@ class ModelEstimate:
     def lattices(self, rate_bytes: int) -> ModelConfig:
         """The network of a brick when all are to have so many bytes."""
         known = self._grid() is not None
-        return lattices_for(rate_bytes, self._layout()) if known else ModelConfig.of_bytes(rate_bytes, (128,) * 3)
+        components = self._components()
+        return lattices_for(rate_bytes, self._layout(), components) if known else ModelConfig.of_bytes(rate_bytes, (128,) * 3, components)
 
     def training_text(self, train: TrainConfig) -> str:
         """What the automatic fields of a training come to; "" while the data's lattice is not known."""

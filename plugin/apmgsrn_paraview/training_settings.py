@@ -141,7 +141,7 @@ class TrainingSettings(BoundSettings):
         if not self.is_compact:
             return model, train, self.parameters(components, source_bytes, layout.count)
         size = self.rate_bytes(source_bytes, layout.dims, layout.count)
-        return lattices_for(size, layout), replace(train, rate_bytes=size), 0
+        return lattices_for(size, layout, components), replace(train, rate_bytes=size), 0
 
     def rate_bytes(self, source_bytes: int, dims: tuple | None, bricks: int) -> int:
         """Of the coded numbers of a compact model; dims of the values, None: not known. Raises ConfigError."""
