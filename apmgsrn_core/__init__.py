@@ -9,11 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 
+from . import messages
+
 # torch's OpenMP threads spin while they wait, which on shared cores makes a step several times slower.
 # Read when torch is loaded; a value that the user has set stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
+
+messages.set_up()
 
 _HOME_OF = {
     "ApmgsrnError": "errors",

@@ -96,11 +96,29 @@ LAUNCHERS = (  # what they call the place of a process among those of its comput
 
 def place_from_environment() -> tuple[int, int]:
     """(place of this process among those of its computer, how many those are), as the launcher says; (0, 1) without one."""
-    for rank, size in LAUNCHERS:
+    return _numbers_of(LAUNCHERS)
+
+
+def _numbers_of(launchers: tuple) -> tuple[int, int]:
+    """The numbers in the first pair of variables that is set, or (0, 1)."""
+    for rank, size in launchers:
         place, count = (re.match(r"\d+", os.environ.get(name, "")) for name in (rank, size))
         if place and count:
             return int(place[0]), max(int(count[0]), 1)
     return 0, 1
+
+
+WORLDS = (  # the same of all processes of a job
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
+
+
+def world_from_environment() -> tuple[int, int]:
+    """(rank of this process, how many there are), as the launcher says; (0, 1) without one."""
+    return _numbers_of(WORLDS)
 
 
 def devices_of_rank(text: str = "auto", place: tuple[int, int] = (0, 1)) -> list:

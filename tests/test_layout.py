@@ -316,7 +316,7 @@ def test_top_level_holds_only_what_it_should():
     assert strangers(listed.splitlines()) == []
 
 
-SHARED = {"__init__", "__main__", "brick_layout", "device", "distributed", "errors", "grid", "region", "validation"}
+SHARED = {"__init__", "__main__", "brick_layout", "device", "distributed", "errors", "grid", "messages", "region", "validation"}
 
 
 def test_the_core_is_in_folders():

@@ -65,6 +65,7 @@ class BrickTraining:
         except ConfigError as error:
             logger.warning("checkpoint %s cannot be used, the training starts anew: %s", checkpoint.path, error)
             return 0
+        logger.info("goes on at iteration %d, from the checkpoint %s", state["iteration"], checkpoint.path)
         return state["iteration"]
 
     def report(self) -> TrainingState:

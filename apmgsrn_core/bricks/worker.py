@@ -154,6 +154,7 @@ class BrickWorker:
         network = network.to(device)
         sampler = _sampler(data, train, generator, seed, device)
         reference = None if before is None else torch.from_numpy(before.tensors["features"])
+        logger.info("brick %d: %s on %s, %d numbers to learn", brick, plan.grid.value_dims, device, plan.model.parameter_count())
         reason, history = yield from brick_steps(
             network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
             constant=all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
@@ -211,6 +212,7 @@ class BrickWorker:
     ) -> FinishedBrick:
         entry = describe_brick(stored.network, self.layout, brick, self.job.fitted_model)
         packed = StoredBrick.of_bytes(brick, entry, stored.section, self.job.step, stored.coder)
+        logger.info("brick %d: %s, %.2f dB, %d bytes", brick, reason, psnr_of(error), len(stored.section))
         finished = FinishedBrick(packed, reason, error, errors, history.table())
         if self._folder is None or reason == "stopped by user":
             return finished

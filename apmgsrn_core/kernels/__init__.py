@@ -14,6 +14,7 @@ import os
 import torch
 
 from ..errors import ConfigError
+from ..messages import EVERYWHERE
 from .readable import TorchKernel
 from .torch_tiles import TiledTorchKernel
 
@@ -44,6 +45,7 @@ def choose(device: torch.device, precision: str = "full", force: str | None = No
     if precision not in PRECISIONS:
         raise ConfigError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
     if force == "torch":
+        _say(logging.INFO, f"{device.type}: computing with torch, since APMGSRN_KERNELS=torch")
         return _in_torch(device)
     kernel, why = _native(device.type, precision, path or os.environ.get("APMGSRN_CPU") or None)
     if kernel is None and force == "native":
@@ -54,7 +56,10 @@ def choose(device: torch.device, precision: str = "full", force: str | None = No
 def kernel_for(network, precision: str = "full"):
     """The kernel for a network: `choose`, or torch for a shape that the chosen one cannot do."""
     kernel = choose(network.features.device, precision)
-    return _in_torch(network.features.device) if kernel.supports(network) else kernel
+    if why := kernel.supports(network):
+        _say(logging.INFO, f"{network.features.device.type}: computing with torch, since {kernel.name} has no way for {why}")
+        return _in_torch(network.features.device)
+    return kernel
 
 
 def _in_torch(device: torch.device) -> TorchKernel:
@@ -103,19 +108,25 @@ def _native(device_type: str, precision: str, path: str | None):
 
         library, why = load()
         if library is not None:
-            return NativeKernel(precision, path), ""
+            return _told(device_type, NativeKernel(precision, path)), ""
     else:
         try:
             from .triton import TritonKernel
 
-            return TritonKernel(precision), ""
+            return _told(device_type, TritonKernel(precision)), ""
         except ImportError as error:
             why = f"triton cannot be imported: {error}"
-    _say(f"{why}; computing with torch, several times slower")
+    _say(logging.WARNING, f"{why}; computing with torch, several times slower")
     return None, why
 
 
+def _told(device_type: str, kernel):
+    """The kernel, after the messages have it."""
+    _say(logging.INFO, f"{device_type}: computing with {kernel.name} kernels")
+    return kernel
+
+
 @functools.cache
-def _say(line: str) -> None:
-    """Each line once."""
-    logger.warning(line)
+def _say(level: int, line: str) -> None:
+    """Each line once; every rank finds the same."""
+    logger.log(level, line, extra=EVERYWHERE)

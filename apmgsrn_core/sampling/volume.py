@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from ..network.model import Network
 from ..rendering.macrocells import Macrocells
 from .sampled_volume import SampledVolume
 from .volume_step import VolumeStep
+
+logger = logging.getLogger(__name__)
 
 STEPS = 3  # time steps whose networks are kept
 
@@ -30,6 +33,9 @@ class NeuralVolume(SampledVolume):
         self.bounded = bounded and file.header.bounded
         self._file, self._devices = file, self._devices[: self.layout.count]
         self._steps: OrderedDict[int, VolumeStep] = OrderedDict()
+        bricks, times = self.layout.count, max(len(self.header.times), 1)
+        where = ", ".join(map(str, self._devices))
+        logger.info("opened %s: %d bricks, %d time steps, %s on %s", file.name, bricks, times, self.precision, where)
         if self.layout.count == 1:
             self.network(0)
 

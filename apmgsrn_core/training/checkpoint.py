@@ -117,6 +117,7 @@ class Checkpoint:
         try:
             write_bytes(self.path, MAGIC + hashlib.sha256(data).digest() + data)
             self._warned = False
+            logger.debug("checkpoint %s written, %d bytes", self.path, len(data))
         except OSError as error:
             if not self._warned:
                 logger.warning("checkpoint not written, the training goes on without: %s", error)

@@ -141,6 +141,8 @@ def volume_passes(
     plans = communicator.together(lambda: plan_bricks(job, survey))
     warnings = _warnings_about(job, plans, survey)
     communicator.from_root(lambda: [(on_warning or logger.warning)(line) for line in warnings] and None)
+    where = ", ".join(map(str, devices))
+    logger.info("trains %r: %d bricks, %d ranks, on %s", job.name, job.layout.count, communicator.size, where)
     folder = None
     if path is not None:
         communicator.from_root(lambda: check_writable(path))
@@ -149,10 +151,14 @@ def volume_passes(
         owners = spread  # every rank has its only brick at hand
     else:
         at_hand = None
-    finished, seconds = yield from training_passes(
-        job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress, live
-    )
-    return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
+    try:
+        finished, seconds = yield from training_passes(
+            job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress, live
+        )
+        return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
+    finally:
+        if folder is not None:
+            folder.close()
 
 
 def drive_passes(passes: Generator, fetch: Callable[[Region | None], np.ndarray | Exception | None]):

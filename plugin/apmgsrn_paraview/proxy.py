@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from time import perf_counter
 
 from vtkmodules.util.vtkAlgorithm import VTKPythonAlgorithmBase
 from vtkmodules.vtkCommonCore import vtkOutputWindow
@@ -78,6 +79,7 @@ class Proxy(VTKPythonAlgorithmBase):
         makers = [getattr(type(self), name) for name in dir(type(self)) if name.startswith(("Set", "Add"))]
         self.settings = {maker.field: maker.default for maker in makers if hasattr(maker, "field")}
         self.status, self.last_error = "not run yet", ""
+        self._warned: set[str] = set()
 
     def setting_changed(self, field: str) -> None:
         """Called when one of the settings has another value."""
@@ -92,11 +94,13 @@ class Proxy(VTKPythonAlgorithmBase):
     def RequestData(self, request, inputs, outputs) -> int:
         self.SetAbortExecute(0)  # in 5.11 an abort would otherwise stop the next run as well
         self.last_error = ""
+        begun = perf_counter()
         try:
             self.produce(request, inputs, outputs)
         except Exception as error:
             self.fail(error)
             self.leave_empty(outputs)
+        log.debug("%s: %s, after %.3f s", type(self).__name__, self.status, perf_counter() - begun)
         return 1
 
     def fail(self, error: Exception) -> None:
@@ -113,7 +117,10 @@ class Proxy(VTKPythonAlgorithmBase):
             vtkOutputWindow.GetInstance().DisplayErrorText(f"{type(self).__name__}: {message}\n")
 
     def warn(self, message: str) -> None:
-        """Show one line in Output Messages."""
+        """Show one line in Output Messages, unless this proxy has shown it before."""
+        if message in self._warned:
+            return
+        self._warned.add(message)
         vtkOutputWindow.GetInstance().DisplayWarningText(f"{type(self).__name__}: {message}\n")
 
     def produce(self, request, inputs, outputs) -> None:
