@@ -1,7 +1,9 @@
 """Where an unfinished training of a named model is kept: `MODEL.training/` beside the model.
 
 `training.json` says which training it is; `brick-N.part` is a finished brick, `brick-N.state` the checkpoint of one that
-is being trained. Nothing here depends on ranks, so a training may go on with another number of them.
+is being trained, `lock` is locked by the process that trains (rank 0): of two trainings of one model at a time the second
+one stops with an error that names the first. The lock ends with its process. Nothing here depends on ranks, so a training may go
+on with another number of them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from ..distributed import Communicator
-from ..errors import ModelFileError
+from ..errors import ApmgsrnError, ModelFileError
+from ..file.file_lock import FileLock
 from ..file.model_writer import StoredBrick, write_bytes
 from ..training.checkpoint import Checkpoint
 from ..training.history import COLUMNS
@@ -56,6 +59,8 @@ class BrickFolder:
 
     def __init__(self, model: str, interval: float):
         self._path = Path(str(model) + ".training")
+        self._lock_file = self._path / "lock"
+        self._lock = FileLock(self._lock_file, str(model))
         self._interval = interval
         self._key = ""
 
@@ -63,20 +68,22 @@ class BrickFolder:
         """Collective: make or take up the folder; returns the bricks that are finished. Another training's files go.
 
         Raises:
-            ModelFileError: It cannot be made or read.
+            ModelFileError: It cannot be made or read, or another training of this model is under way.
         """
         self._key = key
         return communicator.from_root(self._open)
 
     def _open(self) -> set[int]:
         try:
-            self._path.mkdir(exist_ok=True)
+            self._take()
             if self._stored_key() != self._key:
                 if any(self._path.glob("brick-*.part")):
                     logger.warning("%s: the finished bricks there are of another training and are dropped", self._path)
                 self._clear()
                 write_bytes(self._path / "training.json", json.dumps({"key": self._key}).encode())
             names = [path.name for path in self._path.glob("brick-*.part")]
+        except ApmgsrnError:
+            raise
         except OSError as error:
             raise ModelFileError(f"{self._path}: expected a folder for checkpoints, found: {error.strerror}") from error
         numbers = {int(name[6:-5]) for name in names if OURS.fullmatch(name)}
@@ -84,6 +91,15 @@ class BrickFolder:
         if finished:
             logger.info("%s: %d finished bricks are taken from there", self._path, len(finished))
         return finished
+
+    def _take(self) -> None:
+        """Have the folder for this training alone."""
+        while True:
+            self._path.mkdir(exist_ok=True)
+            try:
+                return self._lock.take()
+            except FileNotFoundError:  # a training that has ended took it away meanwhile
+                continue
 
     def _stored_key(self) -> str:
         try:
@@ -143,12 +159,20 @@ class BrickFolder:
         return finished
 
     def remove(self) -> None:
-        """When the model is there: the folder goes, unless it holds something that is not ours."""
+        """When the model is there: the folder goes, unless it holds something that is not ours, or is another training's."""
         try:
+            self._lock.take()
             self._clear()
+            self._lock_file.unlink()
             self._path.rmdir()
         except OSError as error:
-            logger.warning("%s stays: %s", self._path, error.strerror)
+            logger.warning("%s stays: %s", self._path, error.strerror or error)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let another training have the folder; what is in it stays."""
+        self._lock.release()
 
     def _clear(self) -> None:
         for path in self._path.iterdir():

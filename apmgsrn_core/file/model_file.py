@@ -190,5 +190,6 @@ def read_header(source: str | os.PathLike | bytes) -> Header:
 def read_model(path: str | os.PathLike) -> bytes:
     """All bytes of a model file, the checksums of its sections compared. Raises ModelFileError."""
     model = ModelFile(path)
-    model.check_sections()
-    return model._read(0, model.size, model.name)
+    data = model._read(0, model.size, model.name)
+    ModelFile(data, model.name).check_sections()  # of what was read: the file may be written over meanwhile
+    return data

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from ..distributed import Communicator
-from ..errors import ApmgsrnError, DataError, ModelFileError
+from ..errors import DataError, ModelFileError
 from ..grid import Grid
 from .manifest import layout_of, parse_manifest, requirements
 from .model_file import MAGIC, PREAMBLE, VERSION, ModelFile
+from .whole_file import check_writable, drop_left, errors_of, replacing
 
 PATIENCE = 10.0  # seconds until a file that rank 0 made must be there for the other ranks
 PAUSE = 0.05  # seconds between two looks
@@ -80,6 +79,11 @@ class _Plan:
     end: int
     text: bytes
     preamble: bytes
+
+    @property
+    def size(self) -> int:
+        """Of the file in bytes."""
+        return self.end + len(self.text)
 
 
 def pack_model(manifest: dict, bricks: list[StoredBrick]) -> bytes:
@@ -172,7 +176,8 @@ def _check_complete(name: str, found: Counter, count: int, steps: int) -> None:
 def _create(path: Path, partial: Path) -> None:
     """An empty temporary file; what an earlier run has left there is emptied, not replaced: other computers know it."""
     check_writable(path)
-    with _errors_of(path):
+    with errors_of(path):
+        drop_left(path.parent)
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
 
 
@@ -183,19 +188,19 @@ def _write_sections(path: Path, partial: Path, plan: _Plan, bricks: list[StoredB
     with _opened(path, partial) as handle:
         for stored in sorted(bricks, key=lambda b: (b.brick, b.time)):
             data = stored.section()
-            with _errors_of(path):
+            with errors_of(path, plan.size):
                 _write_at(handle, data, plan.offsets[stored.brick, stored.time])
-        with _errors_of(path):
+        with errors_of(path, plan.size):
             os.fsync(handle)
 
 
 def _complete(path: Path, partial: Path, plan: _Plan) -> None:
     """The manifest, then the preamble that makes it a model file, then its name."""
-    with _opened(path, partial) as handle, _errors_of(path):
+    with _opened(path, partial) as handle, errors_of(path, plan.size):
         _write_at(handle, plan.text, plan.end)
         _write_at(handle, plan.preamble, 0)
         os.fsync(handle)
-    with _errors_of(path):
+    with errors_of(path):
         os.replace(partial, path)
 
 
@@ -215,36 +220,12 @@ def _opened(path: Path, partial: Path) -> Iterator[int]:
         time.sleep(PAUSE)
     if not partial.exists():
         raise ModelFileError(f"{path}: expected a folder that all ranks share, found no {partial.name} of rank 0 there")
-    with _errors_of(path):
+    with errors_of(path):
         handle = os.open(partial, os.O_WRONLY)
     try:
         yield handle
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
-    """Turns the system's errors into ModelFileError that name the file."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, ApmgsrnError):
-            raise
-        raise ModelFileError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def check_writable(path: str | os.PathLike) -> None:
-    """Raise ModelFileError when a model could not be written there; leaves nothing behind."""
-    path = Path(path)
-    if path.is_dir():
-        raise ModelFileError(f"{path}: expected a file name, found a folder")
-    try:
-        handle, name = tempfile.mkstemp(prefix=".apmgsrn-", dir=path.parent)
-    except OSError as error:
-        raise ModelFileError(f"{path}: the folder {str(path.parent)!r} cannot be written: {error.strerror}") from error
-    os.close(handle)
-    os.unlink(name)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -253,34 +234,17 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     Raises:
         ModelFileError: The folder does not exist or cannot be written, the disk is full. An older file stays.
     """
-    with _replacing(Path(path)) as file:
+    with replacing(Path(path), len(data)) as file:
         file.write(data)
 
 
 def copy_model(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Copy a model file block by block after checking it, whole or not at all. Raises ModelFileError."""
+    """Copy a model file block by block, whole or not at all; what was copied is checked. Raises ModelFileError."""
     model = ModelFile(source)
-    model.check_sections()
-    with _replacing(Path(target)) as file:
+    with replacing(Path(target), model.size) as file:
         for block in model.blocks(0, model.size, model.name):
             file.write(block)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside `path` that takes its place when the block has ended without an error."""
-    check_writable(path)
-    with _errors_of(path):
-        handle, name = tempfile.mkstemp(prefix=".apmgsrn-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        file.flush()
+        copy = ModelFile(file.name)  # the source may be written anew meanwhile
+        copy.name = model.name
+        copy.check_sections()

@@ -89,4 +89,4 @@ def _file_stamp(name: str) -> tuple:
         state = os.stat(name)
     except OSError as error:
         raise ModelFileError(f"model {name!r}: expected a model file, found: {error.strerror}") from None
-    return name, state.st_mtime_ns, state.st_size
+    return name, state.st_ino, state.st_mtime_ns, state.st_size  # of two files the time may be the same

@@ -151,10 +151,14 @@ def volume_passes(
         owners = spread  # every rank has its only brick at hand
     else:
         at_hand = None
-    finished, seconds = yield from training_passes(
-        job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress, live
-    )
-    return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
+    try:
+        finished, seconds = yield from training_passes(
+            job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress, live
+        )
+        return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
+    finally:
+        if folder is not None:
+            folder.close()
 
 
 def drive_passes(passes: Generator, fetch: Callable[[Region | None], np.ndarray | Exception | None]):
