@@ -122,7 +122,7 @@ gpu=no
 if [ -n "$(ls /proc/driver/nvidia/gpus 2>/dev/null)" ] || nvidia-smi -L >/dev/null 2>&1; then gpu=yes; fi
 
 requirements=(safetensors tqdm)
-if [ "$level" = tests ]; then requirements+=(pytest hypothesis); fi
+if [ "$level" = tests ]; then requirements+=(pytest hypothesis pytest-randomly); fi
 
 # What was asked for, and on which Python: a stamp that holds it is written last of all.
 request="$(printf '%s\n' "$(cksum <"${BASH_SOURCE[0]}")" "$gpu")"

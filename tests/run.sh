@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The tests: `bash tests/run.sh [paraview5 | paraview6] [quick | long] [core] [plugin] [gui] [pytest arguments]`
+# The tests: `bash tests/run.sh [paraview5 | paraview6] [quick | long | shuffled] [core] [plugin] [gui] [pytest arguments]`
 #
 #   quick    at most 3 minutes: without the tests marked slow, mpi or gui
 #   nothing  what CI runs: all but those marked long
 #   long     everything; hours are allowed
+#   shuffled what CI runs, twice, each time in another order; `-p randomly -p "randomly_seed=N"` repeats the one of a seed that was printed
 #
 #   paraview5 ..., paraview6 ...  the same with ParaView 5.13 or 6.1, which it sets up in a folder of its own
 #                                 (tests/other_paraview.sh); never in CI
@@ -18,17 +19,18 @@ cd "$root" || exit 1
 case "${1:-}" in paraview5 | paraview6) exec bash tests/other_paraview.sh "$@" ;; esac
 
 tier=default
-case "${1:-}" in quick | long) tier="$1"; shift ;; esac
+case "${1:-}" in quick | long | shuffled) tier="$1"; shift ;; esac
 stages=()
 while :; do
   case "${1:-}" in core | plugin | gui) stages+=("$1"); shift ;; *) break ;; esac
 done
 [ "${#stages[@]}" -gt 0 ] || stages=(core plugin gui)
+[ "$tier" != shuffled ] || stages+=("${stages[@]}")
 
 # The limits are for a hang, not for speed: a rank that waits for another would wait for ever.
 case "$tier" in
   quick) selected="not slow and not mpi and not gui and not long"; limit=300 ;;
-  default) selected="not long"; limit=1500 ;;
+  default | shuffled) selected="not long"; limit=1500 ;;
   long) selected=""; limit=14400 ;;
 esac
 
@@ -47,7 +49,9 @@ export HOME="$home" XDG_CONFIG_HOME="$home/.config" XDG_CACHE_HOME="$home/.cache
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 
 # By the environment: pvpython rewrites arguments that it does not know (-rs becomes --rs).
-options=(-rfEs ${selected:+-m "$selected"} "$@")
+options=(-rfEs ${selected:+-m "$selected"})
+[ "$tier" != shuffled ] || options+=(-p randomly)
+options+=("$@")
 export PYTEST_ADDOPTS="${options[*]@Q}"
 
 # -noreset: after its last client Xvfb would start anew, and a program that connects meanwhile is aborted.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "interface.h"
@@ -155,6 +156,26 @@ void run_network(const Shape& shape, const std::vector<std::string>& paths, int6
         if (n == 257) run_march(prepared, path, shape.outputs);
         apm_release(prepared);
       }
+}
+
+// Two callers at once, of one network: one has the pool, the other computes alone, and both get what one alone gets.
+void run_together(const Shape& shape, const std::string& path) {
+  constexpr int64_t N = 3000;
+  Network network(shape);
+  const std::vector<float> points = random_numbers(3 * N);
+  void* prepared = apm_prepare(&network.model, path.c_str(), 0, 3);
+  if (!prepared) fail("prepare", path);
+  std::vector<float> alone(N * shape.outputs), found[2] = {alone, alone};
+  int status[2] = {0, 0};
+  apm_values(prepared, points.data(), N, alone.data());
+  const auto call = [&](int caller) {
+    for (int round = 0; round < 50; ++round) status[caller] |= apm_values(prepared, points.data(), N, found[caller].data());
+  };
+  std::thread other(call, 1);
+  call(0);
+  other.join();
+  apm_release(prepared);
+  if (status[0] || status[1] || found[0] != alone || found[1] != alone) fail("two callers at once", path);
 }
 
 void run_density(const std::vector<std::string>& paths, int64_t n) {
@@ -324,6 +345,7 @@ int main(int argc, char** argv) {
   };
   for (const Shape& shape : shapes)
     for (int64_t n : {0, 1, 255, 256, 257, 1000}) run_network(shape, paths, n);
+  for (const std::string& path : paths) run_together(shapes[2], path);
   for (int64_t n : {1, 300, 1000}) run_density(paths, n);
   for (int32_t continuous : {0, 1}) run_draw<uint8_t>(0, continuous), run_draw<int16_t>(3, continuous), run_draw<float>(8, continuous), run_draw<double>(9, continuous);
   run_rows();
