@@ -180,12 +180,20 @@ class TrainNeuralVolume(LiveControls, TrainingSettings):
             if answer is self._shown:
                 return answer
             self._answers.keep(question, answer)
+            if self.settings["time_steps"] == "append":
+                self._forget_before(question)
         elif question != self._served and self.settings["time_steps"] != "append" and vtk_bridge.rank_and_size()[0] == 0:
             trained_model.save(answer.model, self.model_path())  # another time step lies there now
         if answer.model.path:
             self._answers.forget(lambda other: other.model.ended_by(answer.model))
         self._served = question
         return answer
+
+    def _forget_before(self, question: tuple) -> None:
+        """Forget what belongs to other states of the pipeline above: what a simulation gave before does not come again."""
+        above = question[2:4]
+        self._answers.forget_keys(lambda known: known[2:4] != above)
+        self._surveys.forget_keys(lambda known: known[1:3] != above)
 
     def _answer_together(self, attempt: tuple, inputs) -> Answer:
         """Train, or find what was trained; an attempt that has failed is not made again."""

@@ -60,7 +60,11 @@ class Memory(dict):
 
     def forget(self, condition) -> None:
         """Drop the entries whose value fulfils a condition."""
-        for key in [key for key, value in self.items() if condition(value)]:
+        self.forget_keys(lambda key: condition(self[key]))
+
+    def forget_keys(self, condition) -> None:
+        """Drop the entries whose key fulfils a condition."""
+        for key in [key for key in self if condition(key)]:
             del self[key]
 
 
