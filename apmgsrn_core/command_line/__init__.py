@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ApmgsrnError
-from . import comparison, conversion, description, export, picture, points, training
 
-COMMANDS = {
-    "info": description, "train": training, "sample": points, "export": export, "compare": comparison, "render": picture,
-    "convert": conversion,
+COMMANDS = {  # command -> its module; only that of the command is imported, so that the doctor works where others cannot
+    "info": "description", "train": "training", "sample": "points", "export": "export", "compare": "comparison",
+    "render": "picture", "convert": "conversion", "doctor": "doctor",
 }  # fmt: skip
 FAILED, INTERRUPTED = 2, 130
 
@@ -31,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Behind the program's name; those of this process when None.
 
     Returns:
-        The exit status: 0, 2 after an error, which is one line on standard error, 130 after Ctrl-C.
+        The exit status: 0, 1 when the doctor finds a problem, 2 after an error, which is one line on standard error, 130 after
+        Ctrl-C.
     """
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(arguments[:1]).parse_args(arguments)
     try:
-        options.run(options)
+        status = options.run(options) or 0
         sys.stdout.flush()
     except ApmgsrnError as error:
         message = " ".join(str(error).split())
@@ -48,16 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\napmgsrn {options.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     else:
-        return 0
+        return status
     print(f"apmgsrn {options.command}: {message}", file=sys.stderr)
     return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(first: list[str]) -> argparse.ArgumentParser:
+    """Of all commands, or of one that is named first."""
     parser = _Parser(prog="apmgsrn", description="Neural volumes (APMGSRN) without ParaView.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for name, module in COMMANDS.items():
+    for name in [name for name in COMMANDS if [name] == first] or COMMANDS:
+        module = importlib.import_module("." + COMMANDS[name], __name__)
         purpose = module.__doc__.partition(": ")[2].strip()
         own = commands.add_parser(
             name, help=purpose.splitlines()[0], description=purpose, allow_abbrev=False,
