@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from .errors import ConfigError
-from .grid import Grid, Region
+from .grid import MOST_POINTS, Grid, Region
 from .validation import check
 
 GHOSTS = 0  # values; each costs about 0.15 dB, see tests/bench/README.md
@@ -64,7 +64,7 @@ class BrickLayout:
         for axis, count, n in zip("xyz", self.counts, self.dims):
             most = max(n - 1, 1)
             check(count <= most, "bricks", f"at most {most} along {axis} for {n} values", count)
-        check(self.ghosts >= 0, "ghosts", "0 or more", self.ghosts)
+        check(0 <= self.ghosts <= MOST_POINTS, "ghosts", f"from 0 to {MOST_POINTS}", self.ghosts)
         check(0 <= self.overlap <= self.ghosts + 1, "overlap", f"from 0 to the ghosts and one ({self.ghosts + 1})", self.overlap)
 
     @classmethod

@@ -1,8 +1,15 @@
 """The errors that the package raises. Each message names the thing, what was expected and what was found."""
 
 
+MOST_CHARACTERS = 1500  # of a message: what was found in a file may be any text
+
+
 class ApmgsrnError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose. A message that is too long is cut."""
+
+    def __init__(self, message: str = ""):
+        text = str(message)
+        super().__init__(text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}... ({len(text)} characters)")
 
 
 class ConfigError(ApmgsrnError, ValueError):

@@ -25,6 +25,8 @@ from .errors import ConfigError
 from .region import Region, triple
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+MOST_POINTS = 2**31 - 1  # along an axis, as in VTK
+LENGTHS = (1e-150, 1e150)  # in the world: their squares are numbers
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Grid:
     """A uniform lattice, what `vtkImageData` describes, or with `axes` a stretched one, as `vtkRectilinearGrid`.
 
     Args:
-        dims: Points of the mesh along x, y, z; each at least 1.
+        dims: Points of the mesh along x, y, z; each at least 1, at most MOST_POINTS.
         origin: World position of the point with index (0, 0, 0).
         spacing: World distance of neighbouring points along each index axis; may be negative, not 0.
         direction: Rows of the orthonormal matrix D in `world = origin + D @ (spacing * index)`.
@@ -41,8 +43,8 @@ class Grid:
             follow from them.
 
     Raises:
-        ConfigError: A number is missing, zero, not finite, the direction is singular, or an axis is not strictly
-            monotonic or has another length than `dims`.
+        ConfigError: A number is missing, zero, not finite, beyond LENGTHS, the direction is singular, or an axis is not
+            strictly monotonic or has another length than `dims`.
     """
 
     dims: tuple[int, int, int]
@@ -62,8 +64,8 @@ class Grid:
             self._take_axes()
         if len(rows) != 3:
             raise ConfigError(f"Grid.direction: expected 3 rows, found {len(rows)}")
-        if min(self.dims) < 1:
-            raise ConfigError(f"Grid.dims: expected at least 1 point on each axis, found {self.dims}")
+        if min(self.dims) < 1 or max(self.dims) > MOST_POINTS:
+            raise ConfigError(f"Grid.dims: expected at least 1 point on each axis and at most {MOST_POINTS}, found {self.dims}")
         if self.association not in ("point", "cell"):
             raise ConfigError(f"Grid.association: expected 'point' or 'cell', found {self.association!r}")
         numbers = np.array([*self.origin, *self.spacing, *sum(rows, ())])
@@ -71,8 +73,19 @@ class Grid:
             raise ConfigError("Grid: origin, spacing and direction must be finite numbers")
         if 0.0 in self.spacing:
             raise ConfigError(f"Grid.spacing: expected no zero, found {self.spacing}")
-        if abs(np.linalg.det(np.array(rows))) < 1e-6:
+        if np.abs(rows).max() > 1e6 or abs(np.linalg.det(np.array(rows))) < 1e-6:
             raise ConfigError(f"Grid.direction: expected a regular matrix, found {rows}")
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        """Raise ConfigError for steps and places that make numbers beyond float64."""
+        steps = np.abs(np.concatenate([np.diff(axis) for axis in self.axes])) if self.axes is not None else np.abs(self.spacing)
+        ends = [abs(o) + abs(s) * (n - 1) for o, s, n in zip(self.origin, self.spacing, self.dims)]
+        least, most = LENGTHS
+        if steps.size and steps.min() < least or max(*ends, steps.max(initial=0.0)) > most:
+            raise ConfigError(
+                f"Grid: expected steps from {least} on and places up to {most}, found steps of {self.spacing} from {self.origin} on"
+            )
 
     def _take_axes(self) -> None:
         """Check the axes; origin and spacing become those of a uniform lattice over the same box."""

@@ -15,7 +15,7 @@ from apmgsrn_core.rendering.camera import Camera
 from apmgsrn_core.command_line.image_data_file import read_image_data
 from apmgsrn_core.rendering.macrocells import REACH, SLACK, Macrocells, VisibleCells, distances
 from apmgsrn_core.rendering.ray_field import NetworkField, RayField, open_field
-from apmgsrn_core.rendering.stored_macrocells import SHARE, pack_macrocells, unpack_macrocells
+from apmgsrn_core.rendering.stored_macrocells import SHARE, macrocell_records, pack_macrocells
 from apmgsrn_core.rendering.transfer_function import TransferFunction
 
 TURBULENCE = Path(__file__).parent.parent / "examples/data/tgv_re800_t9_vortmag_128.vti"
@@ -139,7 +139,8 @@ def test_stored_ranges_hold_the_values(association, stretched):
     volume = trained_wave(association, stretched)
     field, network = open_field(volume), volume.network(0)
     data = pack_macrocells(network, volume.grid, volume.arrays, 1 << 20)
-    (cells,) = unpack_macrocells(data, 1, "section")
+    (record,) = macrocell_records(data, 1, "section")
+    cells = Macrocells.from_bytes(record, "section")
     points = torch.rand(100_000, 3, generator=torch.Generator().manual_seed(3))
     number = VisibleCells(cells, np.ones(cells.low.shape, bool), "cpu").number_of(points).numpy()
     values = field.values(points).numpy()
@@ -234,4 +235,4 @@ def test_damaged_records_are_named():
     data = pack_macrocells(volume.network(0), volume.grid, volume.arrays, 1 << 20)
     for damaged in (data[:3], data[:-5], np.append(data, data)):
         with pytest.raises(ModelFileError, match="macrocells"):
-            unpack_macrocells(damaged, 1, "section")
+            macrocell_records(damaged, 1, "section")

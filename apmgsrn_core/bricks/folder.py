@@ -21,6 +21,8 @@ import numpy as np
 from ..distributed import Communicator
 from ..errors import ApmgsrnError, ModelFileError
 from ..file.file_lock import FileLock
+from ..file.json_text import parse_json
+from ..file.manifest import CODERS
 from ..file.model_writer import StoredBrick, write_bytes
 from ..training.checkpoint import Checkpoint
 from ..training.history import COLUMNS
@@ -103,7 +105,7 @@ class BrickFolder:
 
     def _stored_key(self) -> str:
         try:
-            return json.loads((self._path / "training.json").read_bytes())["key"]
+            return parse_json((self._path / "training.json").read_bytes())["key"]
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
@@ -133,13 +135,12 @@ class BrickFolder:
         path = self._part(brick)
         try:
             with open(path, "rb") as file:
-                head, section = json.loads(file.readline()), file.read()
+                head, section = parse_json(file.readline(), strict=False), file.read()
             whole = len(section) == head["length"] and hashlib.sha256(section).hexdigest() == head["sha256"]
             if not whole or head["key"] != self._key:
                 raise ValueError("the checksum does not match")
-            history = {name: np.array(column) for name, column in head["history"].items()}
-            if not set(COLUMNS) <= set(history):
-                raise ValueError(f"expected a history with {', '.join(COLUMNS)}, found {', '.join(history)}")
+            history = _history_of(head["history"])
+            _check_entry(head)
             stored = StoredBrick(
                 brick, head["entry"], head["length"], head["sha256"], _reader(path, head["length"]), head["time"], head["coder"]
             )
@@ -147,7 +148,7 @@ class BrickFolder:
             return FinishedBrick(stored, head["reason"], float(head["error"]), errors, history)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (AttributeError, OSError, OverflowError, ValueError, KeyError, TypeError) as error:
             logger.warning("%s is damaged and is trained again: %s", path, error)
             return None
 
@@ -181,6 +182,24 @@ class BrickFolder:
 
     def _part(self, brick: int) -> Path:
         return self._path / f"brick-{brick}.part"
+
+
+def _history_of(columns: dict) -> dict[str, np.ndarray]:
+    """The columns of a history, equally long, of numbers. ValueError: they are not, or some are missing."""
+    history = {name: np.array(column, np.int64 if name == "iteration" else np.float64) for name, column in columns.items()}
+    if not set(COLUMNS) <= set(history) or any(column.shape != history["iteration"].shape for column in history.values()):
+        raise ValueError(f"expected a history with {', '.join(COLUMNS)}, equally long, found {', '.join(history)}")
+    if history["iteration"].ndim != 1:
+        raise ValueError("expected a history of columns, found other shapes")
+    return history
+
+
+def _check_entry(head: dict) -> None:
+    """ValueError unless the entry of a brick is of the kinds that `save` writes; what is in it is checked with the whole model."""
+    kinds = {"entry": dict, "length": int, "time": int, "coder": str, "reason": str, "errors": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(head[name], kind)]
+    if wrong or head["coder"] not in CODERS or head["length"] < 1:
+        raise ValueError(f"expected {', '.join(wrong) or 'a coder and a length'} of another kind")
 
 
 def _reader(path: Path, length: int) -> Callable[[], bytes]:

@@ -9,10 +9,10 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from ..errors import ApmgsrnError, ConfigError
+from ..errors import ApmgsrnError, ConfigError, ModelFileError, one_line
 from ..network.model import Network, evaluate
 from ..training.array_errors import ArrayErrors
-from ..training.checkpoint import Checkpoint
+from ..training.checkpoint import Checkpoint, check_alike
 from ..training.device_sampler import DeviceSampler
 from ..training.history import History, TrainingState, psnr_of
 from ..training.sampler import Sampler
@@ -55,7 +55,11 @@ class BrickTraining:
         self._kind = [type(sampler).__name__, type(self.step).__name__, network.features.device.type]
 
     def begin(self) -> int:
-        """The first iteration: that of the checkpoint, where the training then is, or 0."""
+        """The first iteration: that of the checkpoint, where the training then is, or 0.
+
+        Raises:
+            ModelFileError: The checkpoint is whole, and yet no state of a training.
+        """
         checkpoint = self.checkpoint
         state = None if checkpoint is None else checkpoint.load()
         if state is None:
@@ -65,6 +69,10 @@ class BrickTraining:
         except ConfigError as error:
             logger.warning("checkpoint %s cannot be used, the training starts anew: %s", checkpoint.path, error)
             return 0
+        except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"{checkpoint.path}: expected a state of this training, found another one: {one_line(error)}; remove it to begin anew"
+            ) from error
         logger.info("goes on at iteration %d, from the checkpoint %s", state["iteration"], checkpoint.path)
         return state["iteration"]
 
@@ -92,8 +100,10 @@ class BrickTraining:
         Raises:
             ConfigError: It is of another kind of training, or the device has no room for its data. Nothing is changed.
         """
-        if state["kind"] != self._kind:
-            raise ConfigError(f"state of a training: expected one of {self._kind}, found {state['kind']}")
+        if state.get("kind") != self._kind:
+            raise ConfigError(f"state of a training: expected one of {self._kind}, found {state.get('kind')}")
+        own = self.state()
+        check_alike(state, {**own, "sampler": {}}, "state of a training")  # its arrays may have another cut
         self.sampler.restore(state["sampler"])  # the only one that may refuse
         self.step.restore(state["step"])
         self.schedule.restore(state["schedule"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import lzma
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -22,12 +23,18 @@ TYPES = {
     "Int8": "i1", "UInt8": "u1", "Int16": "i2", "UInt16": "u2", "Int32": "i4", "UInt32": "u4", "Int64": "i8",
     "UInt64": "u8", "Float32": "f4", "Float64": "f8",
 }  # fmt: skip
-COMPRESSORS = {None: None, "vtkZLibDataCompressor": zlib.decompress, "vtkLZMADataCompressor": lzma.decompress}
+HEADERS = {"UInt32": "u4", "UInt64": "u8"}
+LZMA_MEMORY = 1 << 27  # bytes that opening a block may take beside what comes out; VTK's blocks need half of it
+COMPRESSORS = {
+    None: None, "vtkZLibDataCompressor": zlib.decompressobj,
+    "vtkLZMADataCompressor": lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY),
+}  # fmt: skip
 SIDES = {"point": "PointData", "cell": "CellData"}
 BLOCK = 1 << 20  # bytes compressed at a time
 APPENDED = re.compile(rb"<AppendedData([^>]*)>\s*_", re.S)
 
 Arrays = dict[tuple[str, str], np.ndarray]  # (association, name): values[z, y, x] or [z, y, x, component]
+_Part = tuple[tuple[int, int, int], np.ndarray]  # first index along z, y, x, and values
 
 
 def read_image_data(path: Path) -> tuple[Arrays, Grid]:
@@ -44,16 +51,22 @@ def read_image_data(path: Path) -> tuple[Arrays, Grid]:
         appended = data[found.end() :]
         data = data[: found.start()] + b"</VTKFile>"
     try:
-        root = ElementTree.fromstring(data)
+        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoEntities()))
         return _ImageData(root, appended, encoding).read()
-    except DataError as error:
+    except ApmgsrnError as error:
         raise DataError(f"{path}: {error}") from error
-    except (ElementTree.ParseError, zlib.error, lzma.LZMAError) as error:
+    except (ElementTree.ParseError, zlib.error, lzma.LZMAError, EOFError) as error:
         raise DataError(f"{path}: not an image file that can be read: {error}") from error
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ApmgsrnError):
-            raise
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged image file: {type(error).__name__}: {error}") from error
+
+
+class _NoEntities(ElementTree.TreeBuilder):
+    """Refuses a document type, which could make much text of little; VTK writes none."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Called at the declaration."""
+        raise DataError(f"expected no document type, found {name!r}")
 
 
 class _ImageData:
@@ -65,9 +78,9 @@ class _ImageData:
             raise DataError(f"expected VTK XML ImageData, found {root.get('type') or root.tag}")
         if root.get("compressor") not in COMPRESSORS:
             raise DataError(f"expected data without compression, zlib or lzma, found {root.get('compressor')}")
-        self._decompress = COMPRESSORS[root.get("compressor")]
+        self._decompressor = COMPRESSORS[root.get("compressor")]
         self._order = ">" if root.get("byte_order") == "BigEndian" else "<"
-        self._header = np.dtype(self._order + TYPES[root.get("header_type", "UInt32")])
+        self._header = np.dtype(self._order + HEADERS[root.get("header_type", "UInt32")])
         self._appended, self._encoding = appended, encoding
         self._whole = _whole_numbers(self._image.get("WholeExtent"))
 
@@ -79,39 +92,55 @@ class _ImageData:
         numbers = _numbers(self._image.get("Direction", ""))
         direction = tuple(numbers[i : i + 3] for i in (0, 3, 6)) if numbers else IDENTITY
         grid = Grid(dims, origin, spacing, direction)
-        arrays: Arrays = {}
+        parts: dict[tuple[str, str], list[_Part]] = {}
         for piece in self._image.findall("Piece"):
             extent = _whole_numbers(piece.get("Extent"))
             for association, side in SIDES.items():
                 for element in piece.findall(f"{side}/DataArray"):
                     if element.get("type") in TYPES:  # texts are left out
-                        self._place(arrays, association, element, extent)
+                        name = element.get("Name", "")
+                        parts.setdefault((association, name), []).append(self._part(association, name, element, extent))
+        arrays = {key: self._joined(*key, own) for key, own in parts.items()}
         return arrays, grid.part(low, dims) if any(low) else grid
 
-    def _place(self, arrays: Arrays, association: str, element: ElementTree.Element, extent: list[int]) -> None:
-        """Copy the values of an array in one piece to where they are in the whole."""
-        components, name = int(element.get("NumberOfComponents", 1)), element.get("Name", "")
-        tail = (components,) if components > 1 else ()
+    def _part(self, association: str, name: str, element: ElementTree.Element, extent: list[int]) -> _Part:
+        """The first index of an array in one piece, and its values."""
+        components = int(element.get("NumberOfComponents", 1))
         (first, shape), (_, whole) = (_box(e, self._whole, association) for e in (extent, self._whole))
-        dtype = np.dtype(self._order + TYPES[element.get("type")])
-        values = self._values(element, dtype)
-        count = int(np.prod(shape + tail))
+        if components < 1 or len(extent) != 6 or any(a < 0 or a + n > w for a, n, w in zip(first, shape, whole)):
+            raise DataError(f"array {name!r}: expected an extent in {self._whole}, found {components} components in {extent}")
+        shape += (components,) if components > 1 else ()
+        dtype, count = np.dtype(self._order + TYPES[element.get("type")]), math.prod(shape)
+        values = self._values(element, dtype, count)
         if values.size != count:
             raise DataError(f"array {name!r}: expected {count} numbers in extent {extent}, found {values.size}")
-        target = arrays.setdefault((association, name), np.zeros(whole + tail, dtype.newbyteorder("=")))
-        target[tuple(slice(a, a + n) for a, n in zip(first, shape))] = values.reshape(shape + tail)
+        return first, values.reshape(shape)
 
-    def _values(self, element: ElementTree.Element, dtype: np.dtype) -> np.ndarray:
-        """(n,) the numbers of an array element, however they are stored."""
-        kind = element.get("format", "ascii")
+    def _joined(self, association: str, name: str, parts: list[_Part]) -> np.ndarray:
+        """The values of the pieces where they are in the whole, of which they must be enough to fill it."""
+        (_, one), (_, whole) = parts[0], _box(self._whole, self._whole, association)
+        whole += one.shape[3:]
+        if sum(values.size for _, values in parts) < math.prod(whole) or any(v.shape[3:] != one.shape[3:] for _, v in parts):
+            raise DataError(f"array {name!r}: expected pieces that fill {whole} (z, y, x), found {[v.shape for _, v in parts][:9]}")
+        target = np.zeros(whole, one.dtype.newbyteorder("="))
+        for first, values in parts:
+            target[tuple(slice(a, a + n) for a, n in zip(first, values.shape))] = values
+        return target
+
+    def _values(self, element: ElementTree.Element, dtype: np.dtype, count: int) -> np.ndarray:
+        """(n,) the numbers of an array element, however they are stored; of more than `count` one too many."""
+        kind, most = element.get("format", "ascii"), (count + 1) * dtype.itemsize
         if kind == "ascii":
             return np.array((element.text or "").split(), dtype.newbyteorder("="))
         if kind == "binary":
-            return np.frombuffer(self._from_text("".join((element.text or "").split()).encode()), dtype)
-        data = self._appended[int(element.get("offset")) :]
-        return np.frombuffer(self._bytes(data) if self._encoding == "raw" else self._from_text(data), dtype)
+            return _numbers_of(self._from_text("".join((element.text or "").split()).encode(), most), dtype)
+        offset = int(element.get("offset"))
+        if not 0 <= offset <= len(self._appended):
+            raise DataError(f"offset: expected one from 0 to {len(self._appended)}, found {offset}")
+        data = self._appended[offset:]
+        return _numbers_of(self._bytes(data, most) if self._encoding == "raw" else self._from_text(data, most), dtype)
 
-    def _from_text(self, text: bytes) -> bytes:
+    def _from_text(self, text: bytes, most: int) -> bytes:
         """Base64: the header is coded apart from the blocks, or without a compressor together with them."""
         item = self._header.itemsize
 
@@ -119,22 +148,28 @@ class _ImageData:
             return base64.b64decode(text[start : start + -(-count // 3) * 4])[:count]
 
         first = int(np.frombuffer(decoded(0, item), self._header)[0])
-        if self._decompress is None:
+        if self._decompressor is None:
             return decoded(0, item + first)[item:]
         length = item * (3 + first)
         head = decoded(0, length)
         sizes = np.frombuffer(head, self._header)[3:]
-        return self._bytes(head + decoded(-(-length // 3) * 4, int(sizes.sum())))
+        return self._bytes(head + decoded(-(-length // 3) * 4, sum(sizes.tolist())), most)
 
-    def _bytes(self, data: bytes) -> bytes:
-        """Header and data -> the numbers' bytes."""
+    def _bytes(self, data: bytes, most: int) -> bytes:
+        """Header and data -> the numbers' bytes, at most so many."""
         item = self._header.itemsize
         first = int(np.frombuffer(data[:item], self._header)[0])
-        if self._decompress is None:
+        if self._decompressor is None:
             return data[item : item + first]
-        sizes = np.frombuffer(data[item : item * (3 + first)], self._header)[2:].astype(np.int64)
-        ends = item * (3 + first) + np.cumsum(sizes)
-        return b"".join(self._decompress(data[end - size : end]) for end, size in zip(ends, sizes))
+        at, blocks = item * (3 + first), []
+        for size in np.frombuffer(data[item:at], self._header)[2:].tolist():
+            blocks.append(self._decompressor().decompress(data[at : at + size], max(most, 1)))
+            at, most = at + size, most - len(blocks[-1])
+        return b"".join(blocks)
+
+
+def _numbers_of(data: bytes, dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(data, dtype, len(data) // dtype.itemsize)
 
 
 def _box(extent: list[int], whole: list[int], association: str) -> tuple[tuple, tuple]:

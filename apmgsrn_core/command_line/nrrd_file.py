@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..errors import ApmgsrnError, DataError
+from ..errors import DataError
 from ..grid import Grid
 
 NAMES = {
@@ -37,9 +37,9 @@ def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:
     head, data = _parts(path.read_bytes(), path)
     try:
         return _volume(_fields(head, path), data, path)
-    except ValueError as error:
-        if isinstance(error, ApmgsrnError):
-            raise
+    except DataError:
+        raise
+    except (OverflowError, ValueError) as error:
         raise DataError(f"{path}: damaged header: {error}") from error
 
 
@@ -51,7 +51,7 @@ def _volume(fields: dict[str, str], data: bytes, path: Path) -> tuple[np.ndarray
     if len(sizes) not in (3, 4) or min(sizes) < 1 or any(axis is None for axis in axes[-3:]):
         raise DataError(f"{path}: expected three axes in space, and perhaps one of components before them, found sizes {sizes}")
     dtype = _type(fields, path)
-    data = _decoded(fields, data, path)
+    data = _decoded(fields, data, path, math.prod(sizes) * dtype.itemsize + 1)
     if len(data) != math.prod(sizes) * dtype.itemsize:
         raise DataError(f"{path}: expected {math.prod(sizes)} numbers of {dtype.itemsize} bytes, found {len(data)} bytes")
     shape = [*dims[::-1], *([sizes[0]] if len(sizes) == 4 and sizes[0] > 1 else [])]
@@ -91,19 +91,20 @@ def _type(fields: dict[str, str], path: Path) -> np.dtype:
     return np.dtype((">" if fields.get("endian") == "big" else "<") + TYPES[name])
 
 
-def _decoded(fields: dict[str, str], data: bytes, path: Path) -> bytes:
-    """The bytes of the numbers; those of a detached header are in another file of its folder."""
+def _decoded(fields: dict[str, str], data: bytes, path: Path, most: int) -> bytes:
+    """The bytes of the numbers, at most so many of packed ones; those of a detached header are in another file of its folder."""
     detached = fields.get("data file", fields.get("datafile"))
     if detached is not None:
-        if detached.startswith("LIST") or " " in detached:
-            raise DataError(f"{path}: data file: expected one file, found {detached!r}")
+        place = PurePosixPath(detached)
+        if detached.startswith("LIST") or " " in detached or place.is_absolute() or {"..", ""} & {detached, *place.parts}:
+            raise DataError(f"{path}: data file: expected one file in the folder of the header, found {detached!r}")
         data = (path.parent / detached).read_bytes()
     if any(int(fields.get(name, fields.get(name.replace(" ", ""), "0"))) > 0 for name in ("line skip", "byte skip")):
         raise DataError(f"{path}: expected data without skipped lines or bytes")
     if fields.get("encoding", "raw") == "raw":
         return data
     try:
-        return zlib.decompress(data, 31)
+        return zlib.decompressobj(31).decompress(data, most)
     except zlib.error as error:
         raise DataError(f"{path}: damaged gzip data: {error}") from error
 
@@ -111,7 +112,7 @@ def _decoded(fields: dict[str, str], data: bytes, path: Path) -> bytes:
 def _directions(fields: dict[str, str], count: int, path: Path) -> list:
     """The vector of a step along each axis in the world; None of an axis of components."""
     if "space directions" in fields:
-        found = re.findall(r"none|\(([^)]*)\)", fields["space directions"])
+        found = re.findall(r"none|\(([^()]*)\)", fields["space directions"])
         axes = [np.array([float(n) for n in text.split(",")]) if text else None for text in found]
         if len(axes) != count or any(a is not None and len(a) != 3 for a in axes):
             raise DataError(f"{path}: space directions: expected {count}, found {fields['space directions']!r}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, one_line
+from ..file.json_text import parse_json
 from ..file.manifest import ArrayInfo
 from ..grid import Grid
 from ..rendering.transfer_function import TransferFunction, usual_unit_distance
@@ -64,13 +64,13 @@ def read_colour_map(path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     with reading(Path(path)):
         text = Path(path).read_bytes()
     try:
-        found = json.loads(text)
+        found = parse_json(text, strict=False)
         found = found[0] if isinstance(found, list) else found
         colours = tuple(float(n) for n in found["RGBPoints"])
         first, last = colours[0], colours[-4]
         opacities = tuple(float(n) for n in found.get("Points") or (first, 0, 0.5, 0, last, 1, 0.5, 0))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected a colour map of ParaView with RGBPoints, found none: {error!r}") from error
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: expected a colour map of ParaView with RGBPoints, found none: {one_line(error)}") from error
     return colours, opacities
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ConfigError, DataError
 from ..file.model_writer import write_bytes
 from .arguments import add_model_arguments, add_quiet_argument, array_of, checked_output, opened, progress
-from .volume_files import array_bytes, reading
+from .volume_files import array_bytes, numpy_array, reading
 
 BLOCK = 1 << 18  # points at a time
 HEADS = (("x", "y", "z"), ("points:0", "points:1", "points:2"), ("points_0", "points_1", "points_2"))  # plain, ParaView's
@@ -67,10 +67,7 @@ def read_points(path: str) -> np.ndarray:
     with reading(path):
         if kind == ".csv":
             return _read_csv(path)
-        try:
-            points = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a .npy file of numbers: {error}") from error
+        points = numpy_array(path)
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iuf":
         raise DataError(f"{path}: expected points of shape (n, 3), found {points.dtype} of {points.shape}")
     return points.astype(np.float64)

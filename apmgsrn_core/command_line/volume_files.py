@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
-from ..errors import ApmgsrnError, ConfigError, DataError, FieldError
+from ..errors import ApmgsrnError, ConfigError, DataError, FieldError, one_line
 from ..file.model_writer import write_bytes
 from ..grid import Grid
 from .image_data_file import image_data_text, read_image_data
@@ -99,14 +100,22 @@ def array_name(path: Path) -> str:
 
 def _loaded(path: Path) -> np.ndarray:
     """The array of a .npy, mapped; one of two axes is a flat volume."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a .npy file of numbers: {error}") from error
+    values = numpy_array(path, "r")
     values = values[None] if values.ndim == 2 else values
     if values.ndim not in (3, 4) or 0 in values.shape or values.dtype.kind not in "iuf":
         raise DataError(f"{path}: expected numbers [z, y, x] or [z, y, x, component], found {values.dtype} of {values.shape}")
     return values
+
+
+def numpy_array(path: Path, mapped: str | None = None) -> np.ndarray:
+    """The array of a .npy; `mapped` as numpy's `mmap_mode`. Raises DataError."""
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # what is longer than the file says is refused
+    except (EOFError, OverflowError, SyntaxError, TokenError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a .npy file of numbers: {one_line(error)}") from error
+    if not isinstance(values, np.ndarray):  # an archive of several
+        raise DataError(f"{path}: expected a .npy file of one array, found an archive")
+    return values if mapped else np.array(values)
 
 
 def _mapped(path: Path, options: argparse.Namespace) -> np.ndarray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import lzma
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -24,6 +25,7 @@ from ..grid import Region
 SAME, ALONG_Z = 1, 2  # flags: one mask for all arrays; bits of a byte along z, not x
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
 MOST_BYTES = 1 << 27  # of unpacked masks that are kept
+EXPANSION = 8192  # bytes that LZMA2 makes of one, at most (6861 of zeros)
 TOLERANCE = 1e-6  # of an interval; a position this near to a value is on it
 TOUCH = 1e-3  # of a voxel; a position this near to another one touches it
 VOXELS = ("voxels", "voxels/2", "voxels/3", "voxels/4")  # entry i: cut in i + 1 along each axis
@@ -56,7 +58,9 @@ def unpack_mask(data: np.ndarray, arrays: int, shape_zyx: Sequence[int], what: s
     if flags & ~(SAME | ALONG_Z):
         raise ModelFileError(f"{what}: mask: expected a way of packing from 0 to 3, found {flags}")
     kept = 1 if flags & SAME else arrays
-    bits = kept * int(np.prod(shape_zyx, dtype=np.int64))
+    bits = kept * math.prod(shape_zyx)
+    if bits > 8 * EXPANSION * data.size:  # before memory is asked for them
+        raise ModelFileError(f"{what}: mask: expected at most {8 * EXPANSION * data.size} bits in {data.size} bytes, found {bits}")
     try:
         stream = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=FILTERS)
         packed = stream.decompress(data[1:].tobytes(), max_length=bits // 8 + 2)  # no more, whatever it claims
@@ -64,7 +68,7 @@ def unpack_mask(data: np.ndarray, arrays: int, shape_zyx: Sequence[int], what: s
         raise ModelFileError(f"{what}: mask: damaged: {error}") from error
     if len(packed) != -(-bits // 8):
         raise ModelFileError(f"{what}: mask: expected {-(-bits // 8)} bytes, found {len(packed)}")
-    valid = np.unpackbits(np.frombuffer(packed, np.uint8), count=bits).astype(bool)
+    valid = np.unpackbits(np.frombuffer(packed, np.uint8), count=bits).view(bool)
     z, y, x = shape_zyx
     valid = np.moveaxis(valid.reshape(kept, y, x, z), 3, 1) if flags & ALONG_Z else valid.reshape(kept, z, y, x)
     return np.broadcast_to(valid, (arrays, z, y, x))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,11 +13,13 @@ from ..data.mask import KINDS, VOXELS
 from ..data.value_transform import IDENTITY, ValueTransform
 from ..errors import ApmgsrnError, ModelFileError
 from ..grid import Grid
+from .json_text import parse_json
 
 KNOWN_REQUIREMENTS = frozenset(("axes", "coded networks", "error bounds", "mask", "value transforms"))
 CODERS = ("none", "rounded", "delta")
 FIRST_SECTION = 64  # bytes: behind the preamble
 MASKS = (None, *KINDS)
+TYPE = re.compile(r"[<>=|]?[A-Za-z]+\d{0,3}")  # of an array, as numpy names it
 
 Sections = dict[tuple[int, int], tuple[int, int, str, str]]  # (brick, time step) -> offset, length, sha256, coder
 
@@ -45,9 +47,12 @@ class ArrayInfo:
     @classmethod
     def from_dict(cls, data: dict) -> "ArrayInfo":
         """The inverse of `to_dict`; a value that cannot be is a ValueError."""
+        name, unit = data["name"], data.get("unit") or ""
+        if not isinstance(name, str) or not isinstance(unit, str) or not TYPE.fullmatch(data["dtype"]):
+            raise ValueError(f"array: expected texts, found name {name!r}, unit {unit!r}, type {data['dtype']!r}")
         info = cls(
-            str(data["name"]), data["association"], int(data["components"]), np.dtype(data["dtype"]).name,
-            (float(data["range"][0]), float(data["range"][1])), data.get("unit") or "",
+            name, data["association"], int(data["components"]), np.dtype(data["dtype"]).name,
+            (float(data["range"][0]), float(data["range"][1])), unit,
             ValueTransform.from_text(data["transform"]),
         )  # fmt: skip
         if info.association not in ("point", "cell") or not 1 <= info.components <= 1024:
@@ -105,8 +110,8 @@ def parse_manifest(data: bytes, size: int, name: str) -> tuple[Header, Sections]
         ModelFileError: It is not JSON, has something missing or wrong, or its bricks do not fit its layout.
     """
     try:
-        manifest = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        manifest = parse_json(data)
+    except ValueError as error:
         raise ModelFileError(f"{name}: the manifest is not JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise ModelFileError(f"{name}: the manifest is not a JSON object")
@@ -122,6 +127,9 @@ def _parse_header(manifest: dict, size: int) -> Header:
     unknown = [name for name in manifest["requires"] if name not in KNOWN_REQUIREMENTS]
     if unknown:
         raise ModelFileError(f"requires {', '.join(map(str, unknown))}, which this version does not know")
+    for part in ("model", "training"):
+        if not isinstance(manifest[part], dict):
+            raise ValueError(f"{part}: expected a configuration, found {manifest[part]!r}")
     if not isinstance(manifest.get("macrocells"), str | None):
         raise ValueError(f"macrocells: expected the name of a kind or null, found {manifest['macrocells']!r}")
     times = tuple(entry["value"] for entry in manifest["times"])
@@ -205,6 +213,8 @@ def _parse_sections(manifest: dict) -> Sections:
     for pair in ((b, t) for b in range(len(manifest["bricks"])) for t in range(len(manifest["times"]))):
         if pair not in sections:
             raise ModelFileError(f"section of brick {pair[0]}, time step {pair[1]}: missing")
+    if len(sections) != len(manifest["bricks"]) * len(manifest["times"]):
+        raise ModelFileError(f"sections: expected one for each brick and time step, found {len(sections)}")
     _check_order(manifest["sections"])
     return sections
 

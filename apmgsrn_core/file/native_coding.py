@@ -17,7 +17,7 @@ from .number_blocks import NumberBlock
 
 DONE, NO_WORDS, NO_PLAIN_BITS, TOO_LARGE, NO_MEMORY = range(5)  # `ApmCoding`
 MOST_PLAIN = 29  # plain bits of a number
-MOST_NUMBERS = 1 << 28  # of a block; its sums stay in 64 bits
+MOST_NUMBERS = 1 << 28  # of a network; the sums of a block stay in 64 bits
 
 
 def lane_encoder(lanes: int) -> LaneEncoder:

@@ -11,7 +11,7 @@ from ..network.model import Network
 from ..network.model_config import ModelConfig
 from ..rendering.brick_macrocells import joined
 from ..rendering.macrocells import Macrocells
-from ..rendering.stored_macrocells import unpack_macrocells
+from ..rendering.stored_macrocells import macrocell_records
 from ..residual.residual_blocks import ResidualBlocks
 from .coded_network import DecodedNetwork, decode_network
 from .model_file import ModelFile
@@ -92,17 +92,18 @@ def read_residual(file: ModelFile, brick: int, components: int, time: int = 0) -
 def read_macrocells(file: ModelFile, array: int, time: int = 0) -> Macrocells | None:
     """The ranges of an array at a time step; None when one of the bricks has none. Raises ModelFileError."""
     header, cells = file.header, []
-    if header.manifest.get("macrocells") != RANGES:
+    if header.manifest.get("macrocells") != RANGES or min(header.grid.dims) < 2:  # a flat lattice has none
         return None
     for brick in range(header.layout.count):
         data = file.read_section(brick, time).get(MACROCELLS)
         if data is None:
             return None
         what = f"{_name(file, brick)}, time step {time}"
-        cells.append(unpack_macrocells(data, len(header.arrays), what)[array])
+        cells.append((macrocell_records(data, len(header.arrays), what)[array], what))
+    opened = (Macrocells.from_bytes(*record) for record in cells)  # one after the other: they are much larger
     if len(cells) == 1:
-        return cells[0]
-    return joined(cells, header.layout, header.grid, header.arrays[array].components)
+        return next(opened)
+    return joined(opened, header.layout, header.grid, header.arrays[array].components)
 
 
 def _name(file: ModelFile, brick: int) -> str:

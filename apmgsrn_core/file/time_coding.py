@@ -54,6 +54,8 @@ def pack_tensors(
     blocks = number_blocks(config)
     if len(steps) != len(blocks):
         raise ConfigError(f"steps: expected {len(blocks)}, one for each block, found {len(steps)}")
+    if sum(b.size for b in blocks) > MOST_NUMBERS:
+        raise ConfigError(f"network to round: expected at most {MOST_NUMBERS} numbers, found {sum(b.size for b in blocks)}")
     coder = lane_encoder(max(b.lanes for b in blocks))
     heads = []
     for block, wanted in zip(blocks, steps):
@@ -85,8 +87,8 @@ def unpack_tensors(data: bytes, config: ModelConfig, reference: Tensors | None =
         found = f"version {data[0]}" if data else "none"
         raise ModelFileError(f"coded network: expected version {VERSION} and at least {begin} bytes, found {found}, {len(data)}")
     numbers = sum(b.size for b in blocks)
-    if numbers > NUMBERS_A_BYTE * len(data):  # before memory is asked for them
-        most = NUMBERS_A_BYTE * len(data)
+    most = min(NUMBERS_A_BYTE * len(data), MOST_NUMBERS)
+    if numbers > most:  # before memory is asked for them
         raise ModelFileError(f"coded network: expected at most {most} numbers in {len(data)} bytes, found {numbers}")
     coder = lane_decoder(data[begin:], max(b.lanes for b in blocks))
     tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
@@ -143,7 +145,7 @@ def _code_numbers(
 
     What is expected of the size of a number: the mean of its three nearest neighbours' sizes and, twice, of the lane's so far.
     """
-    if hasattr(coder, "block") and block.size <= MOST_NUMBERS:  # native: the same walk
+    if hasattr(coder, "block"):  # native: the same walk
         return coder.block(block, weights, q)
     shape = tuple(n + 1 for n in block.nodes)
     known = np.zeros((*shape, block.lanes), np.int64).reshape(-1, block.lanes)

@@ -118,7 +118,7 @@ def brick_config(manifest: dict, brick: int) -> ModelConfig:
         raise ModelFileError(f"expected a brick from 0 to {len(bricks) - 1}, found {brick}")
     try:
         return ModelConfig.from_dict({**manifest["model"], **bricks[brick].get("config", {})})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"brick {brick}: damaged config: {type(error).__name__}: {error}") from error
 
 

@@ -19,7 +19,6 @@ along an axis -> (n, c), the components of all arrays one after the other, each 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from pathlib import Path
 
 from ..brick_layout import BrickLayout
 from ..data.value_transform import IDENTITY
-from ..errors import ApmgsrnError, ConfigError, ModelFileError
+from ..errors import ApmgsrnError, ConfigError, ModelFileError, one_line
+from ..file.json_text import parse_json
 from ..file.manifest import ArrayInfo, Header
 from ..grid import Grid
 from ..validation import check
@@ -76,11 +76,11 @@ def read_description(path: str | os.PathLike) -> NetworkDescription:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise ModelFileError(f"{path}: expected a description of at most {MOST_BYTES} bytes, found {size}")
-        data = json.loads(path.read_bytes().decode("utf-8"))
+        data = parse_json(path.read_bytes())
     except OSError as error:
         raise error if isinstance(error, ApmgsrnError) else ModelFileError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: expected a description in JSON, found: {error}") from error
+    except ValueError as error:
+        raise ModelFileError(f"{path}: expected a description in JSON, found: {one_line(error)}") from error
     return description_of(data, str(path), path.parent)
 
 
@@ -100,7 +100,7 @@ def description_of(data, name: str, folder: Path) -> NetworkDescription:
     except ApmgsrnError as error:
         raise ModelFileError(f"{name}: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        found = f"{error} is missing" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        found = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
         raise ModelFileError(f"{name}: expected a description of a network, found: {found}") from error
 
 
@@ -113,8 +113,8 @@ def _parsed(data: dict, name: str, folder: Path) -> NetworkDescription:
     check(outputs in OUTPUTS, "outputs", f"one of {OUTPUTS}", outputs)
     check(derivatives in DERIVATIVES, "derivatives", f"one of {DERIVATIVES}", derivatives)
     most_points = data.get("most_points", MOST_POINTS)
-    good = isinstance(most_points, int) and not isinstance(most_points, bool) and most_points >= 1
-    check(good, "most_points", "a whole number from 1 on", most_points)
+    good = isinstance(most_points, int) and not isinstance(most_points, bool) and 1 <= most_points < 1 << 31
+    check(good, "most_points", "a whole number from 1 on, of 31 bits", most_points)
     grid = grid_of(data["grid"])
     arrays = tuple(_array_of(entry, grid, outputs) for entry in data["arrays"])
     names = [array.name for array in arrays]

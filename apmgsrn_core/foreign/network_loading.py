@@ -21,6 +21,8 @@ from ..errors import ApmgsrnError, DeviceError, ModelFileError, one_line
 from .network_description import NetworkDescription
 from .network_source import NetworkSource, registered_network
 
+MOST_LAYERS = 1024  # of one of our own classes
+
 
 def load_network(description: NetworkDescription, device: torch.device, trust: bool) -> Callable:
     """The network of a description, on a device and, unless it is registered, in evaluation mode.
@@ -98,11 +100,25 @@ def _class(source: NetworkSource, device: torch.device) -> nn.Module:
         owner = _module_of_file(source.code)
     else:
         owner = importlib.import_module(module)
+    if not source.runs_code:
+        _check_size(source, getattr(owner, name))
     network = getattr(owner, name)(**source.arguments)
     if not isinstance(network, nn.Module):
         raise ModelFileError(f"class {source.class_path!r}: expected a torch module, found {type(network).__name__}")
     network.load_state_dict(load_file(str(source.file)))
     return network.to(device).eval()
+
+
+def _check_size(source: NetworkSource, kind: type) -> None:
+    """Raise ModelFileError when one of our own classes would need more memory than its file has numbers for."""
+    for argument in ("hidden_layers", "levels"):
+        found = source.arguments.get(argument, 1)
+        if not isinstance(found, int) or found > MOST_LAYERS:
+            raise ModelFileError(f"{argument}: expected at most {MOST_LAYERS}, found {found!r}")
+    with torch.device("meta"):  # without memory
+        count = sum(parameter.numel() for parameter in kind(**source.arguments).parameters())
+    if count > source.byte_count:
+        raise ModelFileError(f"{source.file.name}: expected at most {source.byte_count} numbers in its bytes, found {count}")
 
 
 def _module_of_file(path: Path):

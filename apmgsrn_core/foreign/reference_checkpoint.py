@@ -125,4 +125,4 @@ class _State:
     def check_empty(self) -> None:
         """Raise ModelFileError when a tensor was not taken: the network has more than we know."""
         if self.tensors:
-            raise ModelFileError(f"{self._name}: expected no more tensors, found {', '.join(map(str, sorted(self.tensors)))}")
+            raise ModelFileError(f"{self._name}: expected no more tensors, found {', '.join(sorted(map(str, self.tensors))[:9])}")

@@ -15,7 +15,6 @@ each part. What the numbers mean is taken from their code (Wurster et al. 2024; 
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ import numpy as np
 import torch
 
 from ..brick_layout import BrickLayout
-from ..errors import ModelFileError
+from ..errors import ModelFileError, one_line
+from ..file.json_text import parse_json
 from ..file.manifest import ArrayInfo
 from ..file.model_writer import StoredBrick, pack_model
 from ..file.weights import describe_brick, describe_model, pack_section
@@ -36,6 +36,7 @@ from .reference_checkpoint import ReferenceNetwork, read_checkpoint
 
 KINDS = ("APMGSRN", "AMGSRN")  # the older name
 OPTIONS, CHECKPOINT = "options.json", "model.ckpt.tar"
+MOST_LAYERS = 16  # hidden ones, as in `ModelConfig`
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,12 @@ def _part(folder: Path, options: "_Options", start, stop) -> _Part:
     shape = [options.number(name) for name in ("n_grids", "n_features")]
     resolution = options.numbers("feature_grid_shape", options.number("n_dims", 3))
     widths = [options.number(name) for name in ("nodes_per_layer", "n_layers", "n_outputs")]
+    if widths[1] > MOST_LAYERS:
+        raise ModelFileError(f"{options.path}: n_layers: expected at most {MOST_LAYERS}, found {widths[1]}")
     network = read_checkpoint(folder / CHECKPOINT, (*shape, *resolution), *widths)
     range_ = network.range or (options.real("data_min"), options.real("data_max"))
+    if not range_[0] <= range_[1]:
+        raise ModelFileError(f"{folder}: range of the data: expected low <= high, found {range_}")
     return _Part(network, start, stop, range_, options.flag("align_corners", True))
 
 
@@ -129,10 +134,9 @@ def _ensemble_parts(folder: Path, counts, dims) -> list[_Part]:
             raise ModelFileError(f"{options.path}: extents: expected a box inside of {dims[::-1]}, found {extents}")
         parts[place] = _part(path, options, start, stop)
     nx, ny, nz = counts
+    if len(parts) != nx * ny * nz:
+        raise ModelFileError(f"{folder}: expected a folder for each of {nx * ny * nz} parts, found {len(parts)}")
     places = [(i, j, k) for k in range(nz) for j in range(ny) for i in range(nx)]
-    missing = [place[::-1] for place in places if place not in parts]
-    if missing:
-        raise ModelFileError(f"{folder}: expected a folder for each of {nx * ny * nz} parts, found none for {missing[0]}")
     return [parts[place] for place in places]
 
 
@@ -193,11 +197,11 @@ class _Options:
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._values = json.loads(path.read_bytes())
+            self._values = parse_json(path.read_bytes())
         except OSError as error:
             raise ModelFileError(f"{path}: cannot be opened: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise ModelFileError(f"{path}: not JSON: {error}") from error
+        except ValueError as error:
+            raise ModelFileError(f"{path}: not JSON: {one_line(error)}") from error
         if not isinstance(self._values, dict):
             raise ModelFileError(f"{path}: expected a JSON object, found {type(self._values).__name__}")
 

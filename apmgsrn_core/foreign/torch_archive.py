@@ -12,18 +12,20 @@ from __future__ import annotations
 import math
 import os
 import pickletools
+import struct
 import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ModelFileError
+from ..errors import ModelFileError, one_line
 
 STORAGES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",
     "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?",
 }  # fmt: skip
 MOST_PICKLE = 1 << 26  # bytes of a description
+MOST_NAME = 200  # characters of a key, a function or a storage
 CONSTANTS = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_TUPLE": tuple, "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
@@ -33,6 +35,7 @@ LITERALS = (
 )  # fmt: skip
 SKIPPED = ("PROTO", "FRAME", "STOP")
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+MOST_AXES = 16  # of a tensor
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,11 @@ class _Storage:
     count: int
 
 
-class _Mark:
-    """Where the items of the next tuple or dictionary begin."""
+def _checked_key(name) -> str:
+    """A text of reasonable length: a tuple of tuples would take for ever to be hashed or told."""
+    if not isinstance(name, str) or len(name) > MOST_NAME:
+        raise ValueError(f"expected a text of at most {MOST_NAME} characters for a name, found another thing")
+    return name
 
 
 def read_archive(path: str | os.PathLike) -> dict:
@@ -69,10 +75,10 @@ def read_archive(path: str | os.PathLike) -> dict:
         if isinstance(error, ModelFileError):
             raise
         raise ModelFileError(f"{name}: cannot be opened: {error.strerror}") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ModelFileError(f"{name}: expected a zip archive of torch.save, found: {error}") from error
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelFileError(f"{name}: damaged description: {type(error).__name__}: {error}") from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise ModelFileError(f"{name}: expected a zip archive of torch.save, found: {one_line(error)}") from error
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"{name}: damaged description: {one_line(error)}") from error
     if not isinstance(found, dict):
         raise ModelFileError(f"{name}: expected a dictionary, found {type(found).__name__}")
     return found
@@ -82,7 +88,7 @@ class _Members:
     """The members of an archive by what follows their common folder."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str):
-        self._archive, self._name = archive, name
+        self._archive, self._name, self.size = archive, name, os.stat(name).st_size
         found = [n for n in archive.namelist() if n.endswith("/data.pkl")]
         if len(found) != 1:
             raise ModelFileError(f"{name}: expected one data.pkl of torch.save, found {len(found)}")
@@ -94,11 +100,13 @@ class _Members:
     def read(self, member: str, most: int) -> bytes:
         """All bytes of a member. Raises ModelFileError when it is missing or longer than `most`."""
         path = self._folder + member
-        if path not in self._archive.namelist():
+        if path not in self._archive.NameToInfo:
             raise ModelFileError(f"{self._name}: {member}: missing")
-        size = self._archive.getinfo(path).file_size
-        if size > most:
-            raise ModelFileError(f"{self._name}: {member}: expected at most {most} bytes, found {size}")
+        info = self._archive.getinfo(path)
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > self.size:
+            raise ModelFileError(f"{self._name}: {member}: expected bytes that are stored as they are, found packed ones")
+        if info.file_size > most:
+            raise ModelFileError(f"{self._name}: {member}: expected at most {most} bytes, found {info.file_size}")
         return self._archive.read(path)
 
 
@@ -109,6 +117,9 @@ class _Description:
         self._members, self._name = members, name
         self._stack: list = []
         self._memo: dict = {}
+        self._marks: list[int] = []  # where they are on the stack
+        self._room = members.size  # bytes that the tensors may still take
+        self._storages: dict[str, bytes] = {}
 
     def read(self):
         """The object that the pickle describes."""
@@ -136,7 +147,7 @@ class _Description:
         """One opcode that makes something of what is on the stack."""
         stack = self._stack
         if code == "MARK":
-            stack.append(_Mark())
+            self._marks.append(len(stack))
         elif code == "TUPLE":
             stack.append(tuple(self._items()))
         elif code == "APPENDS":
@@ -144,10 +155,11 @@ class _Description:
             stack[-1].extend(items)
         elif code in ("SETITEM", "SETITEMS"):
             items = self._items() if code == "SETITEMS" else [stack.pop(-2), stack.pop()]
-            stack[-1].update(zip(items[0::2], items[1::2]))
+            keys = (key if isinstance(key, int) else _checked_key(key) for key in items[0::2])
+            stack[-1].update(zip(keys, items[1::2]))
         elif code in ("GLOBAL", "STACK_GLOBAL"):
             parts = argument.split(" ") if code == "GLOBAL" else [stack.pop(-2), stack.pop()]
-            stack.append(_Name(".".join(parts)))
+            stack.append(_Name(".".join(map(_checked_key, parts))))
         elif code == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif code == "REDUCE":
@@ -160,8 +172,8 @@ class _Description:
 
     def _items(self) -> list:
         """What lies above the last mark."""
-        mark = max(i for i, item in enumerate(self._stack) if isinstance(item, _Mark))
-        items = self._stack[mark + 1 :]
+        mark = self._marks.pop()
+        items = self._stack[mark:]
         del self._stack[mark:]
         return items
 
@@ -171,7 +183,16 @@ class _Description:
         dtype = STORAGES.get(storage.text.removeprefix("torch."))
         if kind != "storage" or dtype is None:
             raise ModelFileError(f"{self._name}: expected a storage of {', '.join(STORAGES)}, found {storage.text}")
-        return _Storage(dtype, str(key), int(count))
+        if not isinstance(count, int) or count < 0:
+            raise ModelFileError(f"{self._name}: expected a storage of so many elements, found another kind of number")
+        return _Storage(dtype, _checked_key(key), count)
+
+    def _bytes_of(self, key: str, most: int) -> bytes:
+        """The bytes of a storage, read once. All together are no more than the archive."""
+        if key not in self._storages:
+            room = self._members.size - sum(map(len, self._storages.values()))
+            self._storages[key] = self._members.read(f"data/{key}", min(most, room))
+        return self._storages[key]
 
     def _made(self, made: _Name, values: tuple):
         """What the call that a pickle asks for would give; only of names that dictionaries of tensors need."""
@@ -186,15 +207,19 @@ class _Description:
     def _tensor(self, storage: _Storage, offset: int, shape: tuple, stride: tuple) -> np.ndarray:
         """A tensor of some elements of a storage."""
         item = np.dtype(storage.dtype).itemsize
-        data = self._members.read(f"data/{storage.key}", storage.count * item)
-        last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if 0 not in shape else offset - 1
         numbers = (offset, *shape, *stride)
-        whole = all(isinstance(n, int) and n >= 0 for n in numbers) and len(shape) == len(stride)
-        count = math.prod(shape) if whole else 0  # a stride of 0 would make much of little
-        if not whole or len(data) != storage.count * item or max(last + 1, count) > storage.count:
+        if not all(isinstance(n, int) and 0 <= n < 1 << 48 for n in numbers) or len(shape) != len(stride) or len(shape) > MOST_AXES:
+            raise ModelFileError(f"{self._name}: data/{storage.key}: expected a tensor of at most {MOST_AXES} axes, found no shape")
+        data = self._bytes_of(storage.key, storage.count * item)
+        last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if 0 not in shape else offset - 1
+        count = math.prod(shape)  # a stride of 0 would make much of little
+        if len(data) != storage.count * item or max(last + 1, count) > storage.count:
             raise ModelFileError(
                 f"{self._name}: data/{storage.key}: expected {storage.count} elements of {item} bytes that hold a tensor of"
                 f" shape {shape} and stride {stride} from {offset} on, found {len(data)} bytes"
             )
+        self._room -= count * item
+        if self._room < 0:
+            raise ModelFileError(f"{self._name}: expected tensors of at most {self._members.size} bytes, found more")
         flat = np.frombuffer(data, storage.dtype)[offset:]
         return np.lib.stride_tricks.as_strided(flat, shape, [s * item for s in stride]).copy()

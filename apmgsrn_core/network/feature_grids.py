@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import DataError
 from ..grid import Grid, unit_box_corners
 from .model import Network
 
@@ -30,6 +31,9 @@ def feature_grids_of(network: Network, grid: Grid, first: int, brick: int) -> li
         grid: The lattice of the values that it was trained on.
         first: The number of its first feature grid.
         brick: Its number.
+
+    Raises:
+        DataError: A placed grid has no box, its transform being singular.
     """
     boxes = []
     transforms = iter(network.transforms.detach().cpu().double().numpy())
@@ -37,6 +41,8 @@ def feature_grids_of(network: Network, grid: Grid, first: int, brick: int) -> li
         features = group.features(network.features.detach())
         for norm in features.flatten(1).norm(dim=1).tolist():
             transform = next(transforms) if group.entry.placed else np.eye(3, 4)
+            if not abs(np.linalg.det(transform[:, :3])) > 0:
+                raise DataError(f"brick {brick}: grid {len(boxes)}: expected a regular transform, found {transform.tolist()}")
             corners = _corners(transform, grid)
             volume = abs(float(np.linalg.det(corners[[1, 3, 4]] - corners[0])))
             boxes.append(FeatureGrid(first + len(boxes), corners, volume, norm, brick))

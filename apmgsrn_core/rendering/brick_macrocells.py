@@ -6,7 +6,7 @@ its box, in the bands in which it is blended with its neighbours, a brick has th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class BrickBoxes:
         return found
 
 
-def joined(cells: Sequence[Macrocells], layout: BrickLayout, grid: Grid, components: int = 1) -> Macrocells:
+def joined(cells: Iterable[Macrocells], layout: BrickLayout, grid: Grid, components: int = 1) -> Macrocells:
     """The macrocells of a volume from those of all its bricks.
 
     Args:

@@ -92,7 +92,7 @@ class Macrocells:
         if len(data) < HEADER.size:
             raise ModelFileError(f"{what}: expected at least {HEADER.size} bytes of macrocells, found {len(data)}")
         *counts, levels, first, last = HEADER.unpack_from(data)
-        if not all(1 <= n <= 4 * MOST_CELLS for n in counts) or not levels or not np.isfinite([first, last]).all():
+        if not all(1 <= n <= MOST_CELLS for n in counts) or not levels or not np.isfinite([first, last]).all():
             raise ModelFileError(f"{what}: damaged macrocells: counts {counts}, {levels} levels, range {[first, last]}")
         size = 2 * int(np.prod(np.array(counts, np.int64)))
         opened = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[CODER])
@@ -250,6 +250,8 @@ def _spread(flags: np.ndarray, axis: int) -> np.ndarray:
 def places_along(grid: Grid, axis: int, positions: np.ndarray) -> np.ndarray:
     """(n,) positions along an axis, which count values from 0, -> (n,) places, 0 and 1 being the ends of the mesh in the world."""
     half = 0.5 if grid.association == "cell" else 0.0
+    if grid.axes is None:
+        return (positions + half) / (grid.dims[axis] - 1)
     points = np.zeros((len(positions) + 2, 3))
     points[:, axis] = [0, *(positions + half), grid.dims[axis] - 1]
     world = grid.index_to_world(points)

@@ -82,14 +82,14 @@ def _lattice(layout: BrickLayout, grid: Grid, brick: int) -> tuple[list[np.ndarr
     return positions, places
 
 
-def unpack_macrocells(data: np.ndarray, count: int, what: str) -> list[Macrocells]:
-    """The ranges of so many arrays. Raises ModelFileError, which calls the section `what`."""
+def macrocell_records(data: np.ndarray, count: int, what: str) -> list[bytes]:
+    """What `Macrocells.from_bytes` takes, of so many arrays. Raises ModelFileError, which calls the section `what`."""
     data, found, first = data.tobytes(), [], 0
     for _ in range(count):
         if len(data) < first + LENGTH.size:
             raise ModelFileError(f"{what}: expected macrocells of {count} arrays, found {len(found)}")
         stop = first + LENGTH.size + LENGTH.unpack_from(data, first)[0]
-        found.append(Macrocells.from_bytes(data[first + LENGTH.size : stop], what))
+        found.append(data[first + LENGTH.size : stop])
         first = stop
     if first != len(data):
         raise ModelFileError(f"{what}: expected {first} bytes of macrocells, found {len(data)}")

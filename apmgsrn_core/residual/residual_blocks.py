@@ -32,7 +32,12 @@ Shape = tuple[int, int, int]
 
 def block_edges(shape: Shape) -> list[np.ndarray]:
     """Where blocks begin and end along z, y, x."""
-    return [np.array(split_axis(n, max(round(n / EDGE), 1))) for n in shape]
+    return [np.array(split_axis(n, count)) for n, count in zip(shape, _counts_of(shape))]
+
+
+def _counts_of(shape: Shape) -> list[int]:
+    """Blocks along z, y, x."""
+    return [max(round(n / EDGE), 1) for n in shape]
 
 
 def block_slices(shape: Shape) -> list[tuple[slice, slice, slice]]:
@@ -65,10 +70,10 @@ class ResidualBlocks:
 
     def __init__(self, data: bytes, shape: Shape, components: int, what: str = "residual"):
         self.shape, self._what, self._data = shape, what, data
-        self._edges = block_edges(shape)
-        self._counts = [len(edges) - 1 for edges in self._edges]
+        self._counts = _counts_of(shape)
         self.units = self._read_units(components)
         self._starts = self._read_starts()
+        self._edges = block_edges(shape) if self._starts else []  # as many as the bytes have lengths of blocks
         self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import ConfigError, ModelFileError
+from ..errors import ConfigError, ModelFileError, one_line
+from ..file.json_text import parse_json
 from ..file.model_writer import write_bytes
+from ..validation import check
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +50,10 @@ def unpack_state(data: bytes) -> dict:
 
     try:
         length = int.from_bytes(data[:8], "little")
-        description = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+        description = parse_json(parse_json(data[8 : 8 + length])["__metadata__"]["state"].encode(), strict=False)
         state = _build(description, load(data))
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ModelFileError(f"not a packed state: {type(error).__name__}: {error}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ModelFileError(f"not a packed state: {one_line(error)}") from error
     if not isinstance(state, dict):
         raise ModelFileError(f"not a packed state: expected a dict, found {type(state).__name__}")
     return state
@@ -81,6 +83,35 @@ def _build(description: list, arrays: dict[str, torch.Tensor]):
     if kind == "json":
         return value
     return arrays[value].numpy() if kind == "numpy" else arrays[value]
+
+
+def check_alike(found, like, where: str = "state") -> None:
+    """ConfigError unless a state has the entries of another one: of the same kinds, arrays of the same shapes.
+
+    Args:
+        found: From a file.
+        like: Of a training that has just begun. What is None there may be anything, an empty dictionary any dictionary, an empty
+            array one of any length.
+        where: What messages call it.
+    """
+    if isinstance(like, dict):
+        missing = sorted(set(like) - set(found)) if isinstance(found, dict) else [type(found).__name__]
+        check(not missing, where, f"the entries {', '.join(like)}", ", ".join(missing))
+        for name, child in like.items():
+            check_alike(found[name], child, f"{where}: {name}")
+    elif isinstance(like, (np.ndarray, torch.Tensor)):
+        kind = type(like) if isinstance(like, np.ndarray) else torch.Tensor
+        alike = isinstance(found, kind) and found.dtype == like.dtype and found.ndim == like.ndim
+        alike = alike and (found.shape == like.shape or 0 in like.shape)
+        check(alike, where, f"numbers of shape {tuple(like.shape)}, {like.dtype}", _kind_of(found))
+    elif like is not None:
+        kinds = {bool: bool, int: int, float: (int, float), tuple: list}.get(type(like), type(like))
+        alike = isinstance(found, kinds) and isinstance(found, bool) == isinstance(like, bool)
+        check(alike and (not isinstance(found, int) or abs(found) < 1 << 63), where, type(like).__name__, _kind_of(found))
+
+
+def _kind_of(found) -> str:
+    return f"{type(found).__name__} of shape {tuple(found.shape)}" if hasattr(found, "shape") else type(found).__name__
 
 
 class Checkpoint:
@@ -153,4 +184,7 @@ class Checkpoint:
             raise ModelFileError(f"not a checkpoint of this version: it begins with {file[: len(MAGIC)]!r}")
         if hashlib.sha256(data).digest() != file[len(MAGIC) : start]:
             raise ModelFileError("the checksum does not match, the file is damaged")
-        return unpack_state(data)
+        found = unpack_state(data)
+        if not isinstance(found.get("key"), str) or not isinstance(found.get("state"), dict):
+            raise ModelFileError(f"not a checkpoint: expected a key and a state, found {', '.join(found)}")
+        return found

@@ -71,7 +71,9 @@ class Adam:
             group.rate = state[str(g)]["rate"]
             group.moments = {}
             for p, saved in state[str(g)]["moments"].items():
-                parameter = group.parameters[int(p)]
+                parameter, shapes = group.parameters[int(p)], {saved[name].shape for name in MOMENTS[:2]}
+                if shapes != {parameter.shape} or not isinstance(saved["steps"], int) or saved["steps"] < 0:
+                    raise ValueError(f"moments of parameter {p}: expected shape {tuple(parameter.shape)} and steps, found others")
                 mean, square = (torch.empty_like(parameter.detach()).copy_(saved[name]) for name in MOMENTS[:2])
                 group.moments[parameter] = mean, square, saved["steps"]
 

@@ -10,6 +10,7 @@ import torch
 
 from ..data.field_data import FieldData
 from ..kernels import native_batches
+from .checkpoint import check_alike
 from .train_config import TrainConfig
 
 ERROR_DECAY = 0.98  # of the running error of a block, per step
@@ -145,7 +146,10 @@ class Sampler:
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
-        """Go on from a `state` of the same data and settings."""
+        """Go on from a `state` of the same data and settings. ConfigError: it is of others; nothing is changed."""
+        probability = state.get("probability") if isinstance(state, dict) else None
+        like = {**self.state(), "probability": None if probability is None else self._error}
+        check_alike(state, like, "state of a sampler")
         self._seed, self._drawn = state["seed"], state["drawn"]
         self._error, self._seen = state["error"].copy(), state["seen"].copy()
         started = state["probability"] is not None
