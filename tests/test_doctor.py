@@ -13,7 +13,7 @@ import pytest
 
 from apmgsrn_core.command_line import main
 from apmgsrn_core.diagnosis import computer, examination, kernel_choice, packages, parallel, paraview_program, torch_build
-from apmgsrn_core.diagnosis.finding import NOTE, OK, PROBLEM, ROOT, Finding, Host
+from apmgsrn_core.diagnosis.finding import NOTE, OK, PROBLEM, ROOT, Finding, HostProgram
 from apmgsrn_core.errors import TorchError
 
 TOLD = {
@@ -202,7 +202,7 @@ def test_paraview_says_itself_how_torch_comes(monkeypatch):
         raise TorchError("no torch", "advice for others")
 
     monkeypatch.setattr(torch_build, "require_torch", missing)
-    (found,) = torch_build.torch_findings(Host("pvpython", "5.11.0", "9.2", torch_advice="Type: this"))
+    (found,) = torch_build.torch_findings(HostProgram("pvpython", "5.11.0", "9.2", torch_advice="Type: this"))
     assert found.level == PROBLEM and found.fix == "Type: this" and "advice for others" not in found.value
 
 
@@ -336,7 +336,7 @@ def test_a_screen_that_answers_and_one_that_does_not(monkeypatch):
 ])  # fmt: skip
 def test_threads_that_spin(monkeypatch, value, host, level):
     monkeypatch.setattr(computer, "started_with", lambda name: value)
-    found = computer._waiting(Host("paraview", "5.11.0", "9.2") if host else None)
+    found = computer._waiting(HostProgram("paraview", "5.11.0", "9.2") if host else None)
     assert found.level == level and bool(found.fix) == (level != OK)
 
 
@@ -359,7 +359,7 @@ def test_an_mpirun_of_another_mpi(monkeypatch):
 def test_ranks_that_work_alone(monkeypatch, program, ranks, level):
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
-    found = parallel._ranks(Host(program, "5.11.0", "9.2", ranks))
+    found = parallel._ranks(HostProgram(program, "5.11.0", "9.2", ranks))
     assert found.level == level and bool(found.fix) == (level != OK)
 
 
@@ -369,6 +369,6 @@ def test_inside_paraview_no_program_is_started(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", forbidden)
     monkeypatch.setattr(subprocess, "Popen", forbidden)
-    found = examination.examine(Host("pvserver", "5.11.0", "9.2.0", 1))
+    found = examination.examine_installation(HostProgram("pvserver", "5.11.0", "9.2.0", 1))
     assert not any("could not be examined" in f.value for f in found)
     assert any(f.value == "5.11.0, pvserver" for f in found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..diagnosis.examination import as_json, as_text, examine
+from ..diagnosis.examination import findings_as_json, findings_as_text, examine_installation
 from ..diagnosis.finding import PROBLEM
 
 
@@ -18,6 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it; 1 when there is a problem."""
-    found = examine()
-    print(as_json(found) if options.json else as_text(found))
+    found = examine_installation()
+    print(findings_as_json(found) if options.json else findings_as_text(found))
     return int(any(f.level == PROBLEM for f in found))

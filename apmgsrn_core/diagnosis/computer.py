@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .finding import NOTE, PROBLEM, Finding, Host, is_for_paraview, set_up_command, started_with
+from .finding import NOTE, PROBLEM, Finding, HostProgram, is_for_paraview, set_up_command, started_with
 
 AREA = "computer"
 SCREEN = 'xvfb-run -a -s "-screen 0 1600x1000x24 -noreset"'
@@ -19,7 +19,7 @@ ANOTHER_FOLDER = "export TMPDIR=FOLDER   # one with room that you may write to"
 LEAST_MEMORY, LEAST_DISK = 1 << 30, 1 << 28  # bytes
 
 
-def computer_findings(host: Host | None) -> list[Finding]:
+def computer_findings(host: HostProgram | None) -> list[Finding]:
     """What a training needs of it."""
     return [_processor(), _threads(), _waiting(host), _memory(), _temporary_folder()]
 
@@ -42,7 +42,7 @@ def _threads() -> Finding:
     return Finding(AREA, "threads", f"{text}; OMP_NUM_THREADS is {wanted or 'not set'}")
 
 
-def _waiting(host: Host | None) -> Finding:
+def _waiting(host: HostProgram | None) -> Finding:
     """Threads that spin while they wait take the cores from others."""
     asked, name = (started_with("OMP_WAIT_POLICY") or "").upper(), "OMP_WAIT_POLICY"
     if asked == "PASSIVE":

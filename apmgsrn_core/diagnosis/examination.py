@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from .. import __version__
 from .computer import computer_findings
-from .finding import NOTE, PROBLEM, Finding, Host
+from .finding import NOTE, OK, PROBLEM, Finding, HostProgram
 from .packages import package_findings, python_findings
 from .parallel import mpi_findings
 from .paraview_program import paraview_findings
@@ -17,7 +17,7 @@ from .torch_build import torch_findings
 INDENT = 10
 
 
-def examine(host: Host | None = None) -> list[Finding]:
+def examine_installation(host: HostProgram | None = None) -> list[Finding]:
     """Look at everything; a part that fails itself is a problem among the others.
 
     Args:
@@ -55,18 +55,27 @@ def _merged(found: list[Finding]) -> list[Finding]:
     return list(kept.values())
 
 
-def as_text(found: list[Finding]) -> str:
+def findings_as_text(found: list[Finding]) -> str:
     """A line each below the headings of their areas, then what is to be done."""
     width = max(len(f.name) for f in found)
     lines = []
     for area in dict.fromkeys(f.area for f in found):
         lines.append(area)
         for f in (f for f in found if f.area == area):
-            mark = "" if f.level == "ok" else f.level.upper() if f.level == PROBLEM else f.level
+            mark = {PROBLEM: "PROBLEM", NOTE: "note", OK: ""}[f.level]
             lines.append(f"  {mark:<8}{f.name:<{width}}  {f.value}")
             if f.fix:
                 lines.append(f"  {'':<8}{'':<{width}}  -> {f.fix}")
     return "\n".join([*lines, "", summary(found)])
+
+
+def findings_as_narrow_text(found: list[Finding]) -> str:
+    """For a narrow panel: the summary, then what is wrong, then all else."""
+    lines = [summary(found)]
+    for level in (PROBLEM, NOTE, OK):
+        for f in (f for f in found if f.level == level):
+            lines.append(f"{'' if level == OK else level.upper() + ': '}{f.name}: {f.value}" + (f" -> {f.fix}" if f.fix else ""))
+    return "\n".join(lines)
 
 
 def summary(found: list[Finding]) -> str:
@@ -76,6 +85,6 @@ def summary(found: list[Finding]) -> str:
     return f"apmgsrn {__version__}: {', '.join(counts)}"
 
 
-def as_json(found: list[Finding]) -> str:
+def findings_as_json(found: list[Finding]) -> str:
     """The same for programs."""
     return json.dumps({"apmgsrn": __version__, "findings": [vars(f) for f in found]}, indent=1)

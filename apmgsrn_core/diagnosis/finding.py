@@ -32,7 +32,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Host:
+class HostProgram:
     """The program that runs this Python, when it is one of ParaView's.
 
     Attributes:

@@ -9,6 +9,7 @@ import os
 import platform
 import shlex
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 from .. import __version__
@@ -33,8 +34,8 @@ def python_findings() -> list[Finding]:
     if problem := unknown_word():
         found.append(Finding(AREA, VARIABLE, problem, PROBLEM, f"export {VARIABLE}=info"))
     for name in sorted(os.environ):
-        if name.startswith("APMGSRN_") and name not in VARIABLES:
-            text = f"expected one of {', '.join(VARIABLES)}: this one does nothing"
+        if name not in VARIABLES and (meant := get_close_matches(name, VARIABLES, 1, 0.8)):
+            text = f"does nothing; {meant[0]} is meant?"
             found.append(Finding(AREA, name, text, NOTE, f"unset {name}"))
         elif name in VARIABLES and os.environ[name] and not (name == VARIABLE and problem):
             found.append(Finding(AREA, name, os.environ[name]))

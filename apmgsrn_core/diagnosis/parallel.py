@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from ..device import world_from_environment
-from .finding import NOTE, PROBLEM, Finding, Host, python_program
+from .finding import NOTE, PROBLEM, Finding, HostProgram, python_program
 from .packages import folder_of, version_of
 
 AREA = "MPI"
@@ -22,7 +22,7 @@ LAUNCHED = re.compile(r"(OMPI|PMI|PMIX|MV2|MPI|HYDRA)_")
 SECONDS = 30
 
 
-def mpi_findings(host: Host | None) -> list[Finding]:
+def mpi_findings(host: HostProgram | None) -> list[Finding]:
     """What of it is there; inside ParaView no program is started."""
     found = []
     if host is not None:
@@ -39,7 +39,7 @@ def mpi_findings(host: Host | None) -> list[Finding]:
     return found if host is not None else [*found, _launcher(library)]
 
 
-def _ranks(host: Host) -> Finding:
+def _ranks(host: HostProgram) -> Finding:
     """Whether ParaView has the ranks that the launcher has started."""
     rank, launched = world_from_environment()
     text = f"{host.ranks}, this is {rank}"
@@ -51,7 +51,7 @@ def _ranks(host: Host) -> Finding:
     return Finding(AREA, "ranks", text, PROBLEM, f"ldd $(which {host.program}) | grep mpi   # use the mpirun of that MPI")
 
 
-def _library(host: Host | None) -> str:
+def _library(host: HostProgram | None) -> str:
     """The MPI of mpi4py: asked where it is loaded, else by another Python, which does not begin with MPI; "" unknown."""
     loaded = sys.modules.get("mpi4py.MPI")
     if loaded is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .computer import screen_finding
-from .finding import NOTE, PROBLEM, ROOT, Finding, Host, is_for_paraview, set_up_command, started_with
+from .finding import NOTE, PROBLEM, ROOT, Finding, HostProgram, is_for_paraview, set_up_command, started_with
 from .packages import removal_command
 from .requirements import numbers_of
 
@@ -59,7 +59,7 @@ tell(step="", paraview=paraview.__version__, plugin=hasattr(paraview.simple, "Tr
 """.replace('"MARK"', repr(MARK))  # fmt: skip
 
 
-def paraview_findings(host: Host | None) -> list[Finding]:
+def paraview_findings(host: HostProgram | None) -> list[Finding]:
     """Of the program that runs this, or of `pvpython` on the path."""
     if host is not None:
         found = [Finding(AREA, "ParaView", f"{host.paraview}, {host.program}"), Finding(AREA, "VTK", host.vtk)]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from ..device import list_devices, require_torch
 from ..errors import TorchError, one_line
-from .finding import PROBLEM, Finding, Host
+from .finding import PROBLEM, Finding, HostProgram
 from .packages import elsewhere, how_to_get, install_command
 from .requirements import wrong_version
 
 AREA = "torch"
 
 
-def torch_findings(host: Host | None) -> list[Finding]:
+def torch_findings(host: HostProgram | None) -> list[Finding]:
     """torch and its devices; one problem when there is none."""
     try:
         torch = require_torch()

@@ -14,6 +14,7 @@ from .derived_arrays import DerivedArrays
 from .followed_view import FollowedView, values_of_point
 from .hyper_tree import fill_hyper_tree_grid
 from .image_frame import ImageFrame
+from .installation import InstallationCheck
 from .model_input import UNKNOWN_BOUNDS, ModelArrays, ModelInput, chosen_arrays
 from .point_sampler import DERIVED
 from .point_values import Stopped
@@ -21,7 +22,7 @@ from .proxy import Proxy, setting
 from .volume_output import VolumeOutput
 
 
-class NeuralVolume(FollowedView, ModelArrays, Proxy):
+class NeuralVolume(InstallationCheck, FollowedView, ModelArrays, Proxy):
     """`NeuralVolume` (in the menu) and `NeuralVolumeReader` (File > Open): a model file as a lattice or a tree of cells.
 
     Ranks sample their own extents and never talk to each other; a tree is on rank 0. Of a followed view, see FollowedView,

@@ -18,6 +18,7 @@ from .data_description import DataDescription, describe_data
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
 from .lattice_input import LATTICES
+from .installation import InstallationCheck
 from .live_controls import LIVE, LiveControls
 from .reconstruction import Reconstruction
 from .series_result import SeriesResult
@@ -31,7 +32,7 @@ MISSED = 0.5  # dB: a training for bytes comes so near to the PSNR that is wante
 HEARD = 0.01  # ParaView's window hears clicks on its abort button where at least so much is done
 
 
-class TrainNeuralVolume(LiveControls, TrainingSettings):
+class TrainNeuralVolume(InstallationCheck, LiveControls, TrainingSettings):
     """`TrainNeuralVolume`: the ranks train the bricks together, and every rank fills the piece that is asked of it.
 
     RequestData runs far more often than anything changes (other ports, other pieces), so the
