@@ -1,8 +1,8 @@
 """Fourier transforms of periodic fields that are cut into slabs, one for each rank.
 
 In space a rank has some planes z of all points; of a spectrum it has some columns ky of all kz and kx. Between the two every
-rank sends a block to every other one (MPI_Alltoallv), as FFTW's parallel transforms do (M. Frigo, S. G. Johnson: *The Design and
-Implementation of FFTW3*, Proc. IEEE 93(2), 2005).
+rank sends a block to every other one (MPI_Alltoallv), as FFTW's parallel transforms do (M. Frigo, S. G. Johnson: *The Design
+and Implementation of FFTW3*, Proc. IEEE 93(2), 2005).
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class TaylorGreen:
         self.steps += 1
         self.time += length
         if not np.isfinite(self.energy()):
-            raise FloatingPointError(f"time step {length:g}: expected a finite flow, found none at {self.time:g}; take a shorter one")
+            raise FloatingPointError(f"time step {length:g}: expected a finite flow, found none at time {self.time:g}")
 
     def _rate(self, spectrum: np.ndarray) -> np.ndarray:
         """The spectrum of u x w without its gradient part, which the pressure takes away."""
