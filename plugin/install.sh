@@ -121,8 +121,8 @@ build_kernels
 gpu=no
 if [ -n "$(ls /proc/driver/nvidia/gpus 2>/dev/null)" ] || nvidia-smi -L >/dev/null 2>&1; then gpu=yes; fi
 
-requirements=(safetensors tqdm)
-if [ "$level" = tests ]; then requirements+=(pytest hypothesis pytest-randomly); fi
+requirements=("safetensors>=0.4,<1" "tqdm>=4,<5") # the ranges of pyproject.toml
+if [ "$level" = tests ]; then requirements+=("pytest>=7,<10" "hypothesis>=6,<7" "pytest-randomly>=3,<6"); fi
 
 # What was asked for, and on which Python: a stamp that holds it is written last of all.
 request="$(printf '%s\n' "$(cksum <"${BASH_SOURCE[0]}")" "$gpu")"
@@ -158,7 +158,8 @@ done
 
 # A torch that ParaView's Python already has is kept; otherwise without a GPU one exact torch.
 own_torch=no
-"$python" -sE -c 'import sys, torch; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4))' 2>/dev/null && own_torch=yes
+"$python" -sE -c 'import sys, torch; sys.exit(not (2, 4) <= tuple(map(int, torch.__version__.split(".")[:2])) < (3, 0))' \
+  2>/dev/null && own_torch=yes
 if [ "$gpu" = yes ]; then torch="torch>=2.4,<3"; else torch="torch==$torch_cpu"; fi
 
 # An empty folder is as good as none: something may be mounted there.
@@ -188,6 +189,8 @@ try:
 except ImportError:
     print("mpi4py<0")
 print("vtk<0\nparaview<0")  # a pip vtk on the path crashes pvpython: no version is allowed
+if int(numpy.__version__.split(".")[0]) < 2:
+    print("imagecodecs<=2024.12.30")  # of the benchmarks; newer ones demand numpy 2
 PYTHON
 
 pip_install() {

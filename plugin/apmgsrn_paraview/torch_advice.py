@@ -10,7 +10,7 @@ from pathlib import Path
 import paraview
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = "torch safetensors tqdm"
+PACKAGES = '"torch>=2.4,<3" safetensors tqdm'
 
 
 @dataclass(frozen=True)

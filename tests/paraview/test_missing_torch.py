@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from apmgsrn_paraview.torch_advice import Surroundings, torch_advice
+from apmgsrn_paraview.torch_advice import PACKAGES, Surroundings, torch_advice
 from conftest import ROOT
 from small_models import train_models
 
@@ -75,7 +75,7 @@ def test_a_system_python(place, tmp_path):
     ],
 )
 def test_a_python_of_its_own(place, version, start):
-    make = 'python3.12 -m venv "$HOME/apmgsrn-torch" && "$HOME/apmgsrn-torch/bin/python" -m pip install torch safetensors tqdm'
+    make = f'python3.12 -m venv "$HOME/apmgsrn-torch" && "$HOME/apmgsrn-torch/bin/python" -m pip install {PACKAGES}'
     assert torch_advice(Surroundings(**{**place, "paraview": version})).endswith(f"type:  {make} && {start}")
 
 
@@ -87,5 +87,5 @@ def test_windows(place):
 def test_a_virtual_environment_gets_what_it_lacks(place, tmp_path):
     folder = tmp_path / "some venv"
     advice = torch_advice(Surroundings(**{**place, "prefix": folder}))
-    assert f'"{folder}/bin/python" -m pip install torch safetensors tqdm' in advice
+    assert f'"{folder}/bin/python" -m pip install {PACKAGES}' in advice
     assert advice.endswith(f'--venv "{folder}"')
