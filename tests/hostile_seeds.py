@@ -15,7 +15,7 @@ import torch
 from reference_folders import ReferencePart, extents_of
 from volumes import tiny, wave
 
-from apmgsrn_core import ArraySpec, Grid, ModelConfig, train_series, train_volume
+from apmgsrn_core import ArraySpec, Grid, ModelConfig, train_samples, train_series, train_volume
 from apmgsrn_core.baselines.siren import Siren
 from apmgsrn_core.command_line.image_data_file import image_data_text
 from apmgsrn_core.foreign.network_writer import save_network
@@ -58,6 +58,16 @@ def _stretched() -> bytes:
     return _trained(values, grid, ModelConfig(3, 2, (3, 4, 5), hidden_width=8, storage="float32"))
 
 
+def _mesh() -> bytes:
+    grid = Grid((9, 8, 7))
+    points = np.random.default_rng(0).random((600, 3)) * (np.array(grid.dims) - 1)
+    values = np.stack([points[:, 0], points[:, 1] ** 2], axis=1)
+    covered = np.random.default_rng(1).random((12, 14, 16)) < 0.7
+    arrays = (ArraySpec("t", 1, "float32", "cell"), ArraySpec("p", 1, "float64", "point"))
+    train = tiny(iterations=6, rounding=0.0)
+    return train_samples(points, values, grid, arrays=arrays, covered=covered, model=MODEL, train=train, **QUIET).to_bytes()
+
+
 def models() -> dict[str, bytes]:
     """Model files by what is special about them."""
     values, grid = wave((9, 8, 7), spacing=(0.5, 1, 2), dtype="int16")
@@ -68,6 +78,7 @@ def models() -> dict[str, bytes]:
         "compact": _trained(values, grid, LATTICES, 0.1, rate_bytes=4000), "bricks": _trained(*_holes(), rounding=0.1, bricks=(2, 2, 1)),
         "cells": _trained(cells, cell_grid, bricks=(1, 2, 1)), "series": _series(), "mask": _trained(*_holes()),
         "residual": _trained(*_holes(), LATTICES, 0.1, error_bound=0.02, bricks=(2, 1, 1)), "arrays": _arrays(),
+        "mesh": _mesh(),
         "macrocells": _trained(large, large_grid, ModelConfig(2, 2, (16, 16, 16)), rounding=0.1, bricks=(2, 1, 1)),
     }  # fmt: skip
 

@@ -21,7 +21,10 @@ NUMBERS = (
     0, -1, 1, 2, 7, 255, 65536, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63, 2**64, 10**30, 10**400, 0.5, -0.0, 1e-300, 1e300,
     1e308, -1e308, float("nan"), float("inf"), float("-inf"), True,
 )  # fmt: skip
-TEXTS = ("", "x", "../../x", "/etc/passwd", "a/../b", "nul\0", "x" * 70_000, "float16", "mask", "\u202e", "1", "a\\b", "point", "delta")
+TEXTS = (
+    "", "x", "../../x", "/etc/passwd", "a/../b", "nul\0", "x" * 70_000, "float16", "mask", "\u202e", "1", "a\\b", "point", "delta",
+    "rounded", "none", "voxels", "voxels/2", "values", "quadratic", "uint8", "leveled ranges", "error bounds",
+)  # fmt: skip
 DEEP = "@deep@"
 
 
@@ -109,7 +112,7 @@ def _changed(value, draw: random.Random):
 def _other(value, draw: random.Random):
     """Something in place of a value, of its own kind as a rule."""
     if draw.random() < 0.4:
-        return draw.choice((None, [], {}, DEEP, draw.choice(NUMBERS), draw.choice(TEXTS), [1, 1, 1], [2**40] * 3, {"kind": "log"}))
+        return draw.choice((None, [], {}, DEEP, draw.choice(NUMBERS), draw.choice(TEXTS), [1, 1, 1], [2**40] * 3, {"kind": "log"}, [2, 1, 1], [1e30], [0.5]))
     if isinstance(value, str):
         return draw.choice((*TEXTS, value + "0", value[:-1], value * 2))
     if isinstance(value, (int, float)):

@@ -37,9 +37,23 @@
 - `model`, `training`: both configs. `key`: hash of
   the training's input and settings.
 - No date, duration, host, path, rank or thread count: the same training gives the same bytes.
-- Opening reads preamble and manifest, and executes nothing: JSON and safetensors are data. Lengths are checked against
-  the file before memory is asked.
+- Opening reads preamble and manifest, and executes nothing: JSON and safetensors are data. No name in a file leads to another
+  file.
 - A file is written beside its target, flushed to the disk and renamed: a reader never sees half a file.
+
+Limits. What is beyond them is refused, before memory is asked for it:
+
+    manifest             within the file; 32 lists and objects in each other; whole numbers of 64 bits, no NaN
+    lattice              2^31 - 1 points along an axis; steps from 1e-150 on, places up to 1e150
+    bricks, time steps   those of the layout and of `times[]`, each with its entry of `bricks[]` and `sections[]`
+    array                1024 components, a type of numbers
+    network              65536 placed grids, 4096 nodes along an axis, 64 features of a node, 16 hidden layers of 4096
+    coder "none"         2 bytes for a number
+    "rounded", "delta"   1092 numbers for a byte, 2^28 in all; decoding takes at most 48 bytes of memory for each
+    mask                 65536 bits for a byte (LZMA2 gives less than 8192 bytes for one), each a byte of memory
+    macrocells           64 cells along each axis of a brick; of several bricks those of one at a time are opened
+    residual             4 bytes for each block of each component; a block has at most 96^3 values, 64 MiB are kept
+    a message            1500 characters of what was found
 """
 
 from __future__ import annotations
