@@ -42,6 +42,7 @@ class FinishedBrick:
         error: Mean squared error of the stored network, relative to the (transformed) range.
         errors: The same of each array, relative to its own range.
         history: Columns as in `History.table`.
+        notes: What a user should know of its training, in lines.
     """
 
     stored: StoredBrick
@@ -49,6 +50,7 @@ class FinishedBrick:
     error: float
     errors: tuple[float, ...]
     history: dict[str, np.ndarray] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 class BrickFolder:
@@ -65,6 +67,7 @@ class BrickFolder:
         self._lock = FileLock(self._lock_file, str(model))
         self._interval = interval
         self._key = ""
+        self._opened = False  # by this rank
 
     def open(self, key: str, communicator: Communicator) -> set[int]:
         """Collective: make or take up the folder; returns the bricks that are finished. Another training's files go.
@@ -75,9 +78,15 @@ class BrickFolder:
         self._key = key
         return communicator.from_root(self._open)
 
+    def open_again(self) -> None:
+        """After `close`, by the rank that had it; nothing while it is open. Raises ModelFileError as `open`."""
+        if self._opened and not self._lock.taken:
+            self._open()
+
     def _open(self) -> set[int]:
         try:
             self._take()
+            self._opened = True
             if self._stored_key() != self._key:
                 if any(self._path.glob("brick-*.part")):
                     logger.warning("%s: the finished bricks there are of another training and are dropped", self._path)
@@ -120,15 +129,13 @@ class BrickFolder:
             "key": self._key, "entry": stored.entry, "length": stored.length, "sha256": stored.sha256,
             "time": stored.time, "coder": stored.coder,
             "reason": finished.reason, "error": finished.error, "errors": list(finished.errors),
+            "notes": list(finished.notes),
             "history": {name: column.tolist() for name, column in finished.history.items()},
         }  # fmt: skip
         path = self._part(stored.brick)
         write_bytes(path, json.dumps(head).encode() + b"\n" + section)
         self.checkpoint(stored.brick).remove()
-        return FinishedBrick(
-            replace(stored, read=_reader(path, stored.length)),
-            finished.reason, finished.error, finished.errors, finished.history,
-        )  # fmt: skip
+        return replace(finished, stored=replace(stored, read=_reader(path, stored.length)))
 
     def load(self, brick: int) -> FinishedBrick | None:
         """A finished brick of this training; None when there is none or its file is damaged."""
@@ -145,7 +152,8 @@ class BrickFolder:
                 brick, head["entry"], head["length"], head["sha256"], _reader(path, head["length"]), head["time"], head["coder"]
             )
             errors = tuple(float(error) for error in head["errors"])
-            return FinishedBrick(stored, head["reason"], float(head["error"]), errors, history)
+            notes = tuple(map(str, head.get("notes", ())))
+            return FinishedBrick(stored, head["reason"], float(head["error"]), errors, history, notes)
         except FileNotFoundError:
             return None
         except (AttributeError, OSError, OverflowError, ValueError, KeyError, TypeError) as error:

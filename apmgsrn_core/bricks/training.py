@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from ..errors import ApmgsrnError, ConfigError, ModelFileError, one_line
+from ..errors import ConfigError, ModelFileError, one_line
 from ..network.model import Network, evaluate
 from ..training.array_errors import ArrayErrors
 from ..training.checkpoint import Checkpoint, check_alike
@@ -20,21 +20,16 @@ from ..training.schedule import make_schedule
 from ..training.time_start import FeaturePull
 from ..training.train_config import TrainConfig
 from ..training.training_step import make_step
+from .failing import BackOff, check_alive, is_finite
 
 ROWS = 100  # of the history, about; more when that would leave too many steps between two
 MOST_STEPS_A_ROW = 200
 PROGRESS_SECONDS = 0.2
-ALIVE_POINTS = 256  # on which a network is seen to be dead
-ALIVE_FROM = 100  # steps; before, a network may be dead and come to life again by the momentum of its optimizer
 CHECK_POINTS = 1 << 16  # values on which a PSNR is measured
 
 OnProgress = Callable[[TrainingState], bool | None]
 
 logger = logging.getLogger(__name__)
-
-
-class DeadNetwork(ApmgsrnError):
-    """All neurons of a layer have stopped: the output is one value everywhere and no gradient comes through."""
 
 
 class BrickTraining:
@@ -43,6 +38,7 @@ class BrickTraining:
     Attributes:
         done: Steps.
         checkpoint: Where its state can be kept; None: nowhere.
+        back_offs: How often it was taken back and its rates were halved, see `failing.BackOff`.
     """
 
     def __init__(
@@ -50,6 +46,7 @@ class BrickTraining:
         checkpoint: Checkpoint | None = None, values: int = 0,
     ):  # fmt: skip
         self.network, self.sampler, self.history, self.checkpoint, self.done = network, sampler, history, checkpoint, 0
+        self.back_offs = 0
         self.step = make_step(network, config, values)
         self.schedule = make_schedule(self.step, config)
         self._kind = [type(sampler).__name__, type(self.step).__name__, network.features.device.type]
@@ -82,16 +79,23 @@ class BrickTraining:
         return self.history.state(self.done, self.step.groups[0].rate)
 
     def keep(self) -> None:
-        """Write the checkpoint, if there is a place for it."""
-        if self.checkpoint is not None:
+        """Write the checkpoint, if there is a place for it; numbers that are none are never written."""
+        if self.checkpoint is not None and is_finite(self.network):
             self.checkpoint.save(self.state())
+
+    def slow_down(self, times: int) -> None:
+        """Halve all rates, those to come too, so many times."""
+        self.back_offs += times
+        for group in self.step.groups:
+            group.rate *= 0.5**times
+        self.schedule.slow_down(0.5**self.back_offs)
 
     def state(self) -> dict:
         """All of it, for a checkpoint: live tensors, to be packed at once."""
         return {
             "iteration": self.done, "kind": self._kind, "network": dict(self.network.named_parameters()),
             "sampler": self.sampler.state(), "step": self.step.state(), "schedule": self.schedule.state(),
-            "history": self.history.checkpoint(),
+            "history": self.history.checkpoint(), "back_offs": self.back_offs,
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
@@ -102,11 +106,14 @@ class BrickTraining:
         """
         if state.get("kind") != self._kind:
             raise ConfigError(f"state of a training: expected one of {self._kind}, found {state.get('kind')}")
-        own = self.state()
-        check_alike(state, {**own, "sampler": {}}, "state of a training")  # its arrays may have another cut
+        like = {**self.state(), "sampler": {}}  # its arrays may have another cut
+        like.pop("back_offs", None)  # older ones have none
+        check_alike(state, like, "state of a training")
         self.sampler.restore(state["sampler"])  # the only one that may refuse
         self.step.restore(state["step"])
         self.schedule.restore(state["schedule"])
+        self.back_offs = state.get("back_offs", 0)
+        self.schedule.slow_down(0.5**self.back_offs)
         self.history.restore(state["history"])
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
@@ -160,6 +167,7 @@ def brick_steps(
 
     Raises:
         DeadNetwork: The network cannot learn any more; with another seed or a lower rate it may.
+        ApmgsrnError: It diverges whatever the learning rate is.
     """
     history = History(config.iterations, config.time_budget, errors.names if errors is not None else ())
     wanted = config.stop_psnr and config.stop_psnr - psnr_of(1 + config.rounding)  # rounding takes the rest off again
@@ -171,8 +179,9 @@ def brick_steps(
     step, schedule = training.step, training.schedule
     row_every = min(max(1, config.iterations // ROWS), MOST_STEPS_A_ROW)
     reported = 0.0
-    reason = "iterations"
-    for iteration in range(training.begin(), config.iterations):
+    reason, iteration = "iterations", training.begin()
+    back_off = BackOff(training)
+    while iteration < config.iterations:
         rate = step.groups[0].rate
         batch = sampler.draw()
         progress = history.progress(iteration)
@@ -188,11 +197,17 @@ def brick_steps(
             reason = "converged"
         elif config.time_budget and history.seconds >= config.time_budget:
             reason = "time budget"
-        if done % row_every == 0 or done == config.iterations:
+        at_row = done % row_every == 0 or done == config.iterations
+        if step.lost or at_row or reason != "iterations":
             history.loss = step.loss()
-            history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
-            if must_live and done >= ALIVE_FROM:
-                _check_alive(network, batch, done)
+            if back_off.has_failed(history.loss):
+                reason, iteration = "iterations", back_off.step_back(history.loss)
+                continue
+        if at_row:
+            history.add_row(done, history.loss, rate, _of_arrays(errors, network))
+            back_off.is_good()
+            if must_live:
+                check_alive(network, batch, done)
             if wanted and _reached(network, sampler, history.loss, wanted):
                 reason = "psnr reached"
         if history.seconds - reported > PROGRESS_SECONDS or done == config.iterations:
@@ -205,33 +220,20 @@ def brick_steps(
             break
         if checkpoint is not None and done < config.iterations and checkpoint.due(history.seconds):
             training.keep()
+        iteration = done
         held = perf_counter()
         yield training
         history.leave_out(perf_counter() - held)
     history.loss = step.loss()
-    history.add_row(done, _finite(history.loss, done), rate, _of_arrays(errors, network))
+    if back_off.has_failed(history.loss):  # when it was stopped
+        done = back_off.step_back(history.loss)
+        history.loss = step.loss()
+    history.add_row(done, history.loss, rate, _of_arrays(errors, network))
     return reason, history
 
 
 def _of_arrays(errors: ArrayErrors | None, network: Network) -> tuple[float, ...]:
     return () if errors is None else errors.psnr(network)
-
-
-def _finite(loss: float, iteration: int) -> float:
-    """The loss; ApmgsrnError when it is not a number any more."""
-    if not np.isfinite(loss):
-        raise ApmgsrnError(f"training diverged: the loss at iteration {iteration} is {loss}")
-    return loss
-
-
-def _check_alive(network: Network, batch, iteration: int) -> None:
-    """DeadNetwork when the output is the same at points whose values differ."""
-    targets = batch.targets[:ALIVE_POINTS][batch.weights[:ALIVE_POINTS, 0] > 0]
-    if not len(targets) or bool((targets == targets[0]).all()):
-        return
-    outputs = evaluate([network], batch.points[:ALIVE_POINTS].to(network.features.device))
-    if bool((outputs == outputs[0]).all()):
-        raise DeadNetwork(f"training failed: at iteration {iteration} the network gives one value everywhere")
 
 
 def _silence(network: Network) -> None:

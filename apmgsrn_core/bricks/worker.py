@@ -41,10 +41,11 @@ from ..training.training_step import stays_on_device
 from ..training.volume_job import BrickPlan, VolumeJob
 from .bounding import BrickBounds
 from .budget import constant_model
+from .failing import DeadNetwork
 from .folder import BrickFolder, FinishedBrick
 from .storage import StoredNetwork, network_of_one_value, store_network
 from .survey import Survey
-from .training import CHECK_POINTS, BrickTraining, DeadNetwork, brick_steps, mean_squared_error, run_to_end
+from .training import CHECK_POINTS, BrickTraining, brick_steps, mean_squared_error, run_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class BrickWorker:
     """
 
     def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
-        self.job, self._plans, self._folder = job, plans, folder
+        self.job, self._plans, self.folder = job, plans, folder
         self.arrays = job.infos(survey)
         self._masks = [summary.mask for summary in survey.bricks]
         self.layout, self._bounds = job.layout, BrickBounds(job, self.arrays, job.bounds(survey))
@@ -158,7 +159,7 @@ class BrickWorker:
         reason, history = yield from brick_steps(
             network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
             constant=all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
-            checkpoint=self._folder.checkpoint(brick, attempt) if self._folder else None,
+            checkpoint=self.folder.checkpoint(brick, attempt) if self.folder else None,
             errors=ArrayErrors(sampler, self.arrays) if wants_columns(self.arrays) else None,
             pull=FeaturePull(network.features, reference) if _is_pulled(train, reference) else None,
             values=math.prod(plan.grid.value_dims),
@@ -213,10 +214,10 @@ class BrickWorker:
         entry = describe_brick(stored.network, self.layout, brick, self.job.fitted_model)
         packed = StoredBrick.of_bytes(brick, entry, stored.section, self.job.step, stored.coder)
         logger.info("brick %d: %s, %.2f dB, %d bytes", brick, reason, psnr_of(error), len(stored.section))
-        finished = FinishedBrick(packed, reason, error, errors, history.table())
-        if self._folder is None or reason == "stopped by user":
+        finished = FinishedBrick(packed, reason, error, errors, history.table(), tuple(history.notes))
+        if self.folder is None or reason == "stopped by user":
             return finished
-        return self._folder.save(finished, stored.section)
+        return self.folder.save(finished, stored.section)
 
 
 def _sampler(data, train, generator: torch.Generator, seed: int, device: torch.device):

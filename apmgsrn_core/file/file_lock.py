@@ -52,6 +52,11 @@ class FileLock:
         self._path, self._what = Path(path), what
         self._handle: int | None = None
 
+    @property
+    def taken(self) -> bool:
+        """Whether this one has it."""
+        return self._handle is not None
+
     def take(self) -> None:
         """Take it, unless it is taken already.
 

@@ -87,6 +87,7 @@ class History:
 
     Attributes:
         loss: Mean squared error relative to the range, smoothed, as it was last read from the training.
+        notes: What a user should know of how it went, in lines.
     """
 
     def __init__(self, iterations: int, time_budget: float = 0.0, arrays: tuple[str, ...] = ()):
@@ -95,6 +96,7 @@ class History:
         self._budget = time_budget
         self._start = time.perf_counter()
         self.loss = math.nan
+        self.notes: list[str] = []
         self._rows: list[tuple] = []
 
     @property
@@ -132,12 +134,12 @@ class History:
 
     def checkpoint(self) -> dict:
         """For a checkpoint: the table, and the time until now. (`state` is what a progress callback is given.)"""
-        return {"seconds": self.seconds, "loss": self.loss, "rows": self.table()}
+        return {"seconds": self.seconds, "loss": self.loss, "rows": self.table(), "notes": self.notes}
 
     def restore(self, state: dict) -> None:
         """Go on from a `checkpoint`, in its rows and its time."""
         self._start = time.perf_counter() - state["seconds"]
-        self.loss = state["loss"]
+        self.loss, self.notes = state["loss"], list(state.get("notes", ()))
         self._rows = list(zip(*(state["rows"][name].tolist() for name in self._columns)))
 
 

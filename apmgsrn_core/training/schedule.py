@@ -17,14 +17,18 @@ class CosineSchedule:
     def __init__(self, optimizer: Adam, config: TrainConfig):
         self._groups = optimizer.groups
         self._starts = [group.rate for group in optimizer.groups]
-        self._floor = min(config.final_learning_rate / config.learning_rate, 1.0)
+        self._floor, self._factor = min(config.final_learning_rate / config.learning_rate, 1.0), 1.0
         self.finished = False
 
     def step(self, progress: float, loss: float, grids_converged: bool) -> None:
         """Set the rates for a progress in [0, 1]."""
         factor = self._floor + (1 - self._floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         for group, start in zip(self._groups, self._starts):
-            group.rate = start * factor
+            group.rate = start * factor * self._factor
+
+    def slow_down(self, factor: float) -> None:
+        """Set rates that are so much lower from the next step on."""
+        self._factor = factor
 
     def state(self) -> dict:
         """For a checkpoint: nothing, the progress says all."""
@@ -45,7 +49,7 @@ class PlateauSchedule:
 
     def __init__(self, optimizer: Adam, config: TrainConfig):
         self._groups = optimizer.groups
-        self._stop = config.learning_rate * 1e-2
+        self._stop, self._factor = config.learning_rate * 1e-2, 1.0
         self._losses: deque[float] = deque(maxlen=self.WINDOW)
         self._best = math.inf
         self._bad = self._cooldown = 0
@@ -67,7 +71,11 @@ class PlateauSchedule:
             for group in self._groups:
                 group.rate *= self.FACTOR
             self._cooldown, self._bad = self.COOLDOWN, 0
-        self.finished = self._groups[0].rate < self._stop
+        self.finished = self._groups[0].rate < self._stop * self._factor
+
+    def slow_down(self, factor: float) -> None:
+        """Take rates that are so much lower for those of the start; the rates themselves are the optimizer's."""
+        self._factor = factor
 
     def state(self) -> dict:
         """For a checkpoint; the rates are the optimizer's."""

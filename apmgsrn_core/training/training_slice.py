@@ -69,9 +69,12 @@ class TrainingSlice:
         return merged_table(sorted(tables, key=lambda pair: pair[0]))
 
     def keep(self) -> None:
-        """Write the checkpoints of the bricks that are trained now, from which the same training goes on later."""
+        """Write the checkpoints of the bricks that are trained now, from which the same training goes on later: this one, or
+        another one that takes the model's folder before the next slice of this one begins."""
         for training in self.running.values():
             training.keep()
+        if self.worker.folder is not None:
+            self.worker.folder.close()
 
 
 class LiveTraining:
@@ -133,6 +136,8 @@ def in_slices(
     running, trained, seconds = {}, [], 0.0
 
     def advance() -> None:
+        if worker.folder is not None:
+            worker.folder.open_again()
         end = perf_counter() + seconds
         while steps:
             for brick in list(steps):

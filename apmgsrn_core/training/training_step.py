@@ -46,6 +46,11 @@ class HostStep:
         """Whether the published placement, if it is used, has converged."""
         return self._density is None or self._density.converged
 
+    @property
+    def lost(self) -> bool:
+        """Whether the loss of the last step is no number."""
+        return not math.isfinite(self.last_loss)
+
     def run(self, batch, direct: bool, progress: float) -> torch.Tensor:
         """One step.
 
@@ -103,6 +108,7 @@ class DeviceStep:
 
     settled = True
     last_loss = math.nan  # stays on the device
+    lost = False  # not known without waiting; `loss` tells
 
     def __init__(self, network, config: TrainConfig):
         self._step = GraphStep(network, kernel_for(network, config.precision), config)

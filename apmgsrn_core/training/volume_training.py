@@ -48,7 +48,7 @@ class TrainingResult:
         missing: Values that are NaN or infinite, or hidden: they are not trained, and the model has none there.
         stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data"; of many
             bricks all that occurred, with commas.
-        warnings: Readable lines.
+        warnings: Readable lines: what a user should know of the data and the settings, and of a training that did not go straight.
         seconds: That the training took, the survey left out.
         key: Stored in the model; "" when the user stopped it.
         layout: The bricks.
@@ -190,7 +190,7 @@ def _result(
     key: str, path, folder: BrickFolder | None, devices: list,
 ) -> TrainingResult:  # fmt: skip
     """Write or pack the model and bring together what all ranks know of it."""
-    told = [(f.stored.brick, f.reason, f.error, f.history, f.errors) for f in finished]
+    told = [(f.stored.brick, f.reason, f.error, f.history, f.errors, f.notes) for f in finished]
     bricks = sorted((line for part in communicator.everywhere(told) for line in part), key=lambda line: line[0])
     reasons = [reason for _, reason, *_ in bricks]
     key = "" if "stopped by user" in reasons else key  # a partial result does not stand for its settings
@@ -214,11 +214,12 @@ def _result(
     counts = [job.layout.owned(brick).count for brick, *_ in bricks]
     error = sum(line[2] * n for line, n in zip(bricks, counts)) / sum(counts)
     errors = [sum(line[4][a] * n for line, n in zip(bricks, counts)) / sum(counts) for a in range(len(job.arrays))]
+    notes = [note if job.layout.count == 1 else f"brick {line[0]}: {note}" for line in bricks for note in line[5]]
     stopped = sorted(set(reasons) - {"constant data"}) or ["constant data"]
     history = merged_table([(line[0], line[3]) for line in bricks])
     logger.info("trained %r: %s, %.2f dB", job.name, ", ".join(stopped), psnr_of(error))
     return TrainingResult(
-        history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, survey.missing, ", ".join(stopped), warnings, seconds, key, job.layout, data, "" if path is None else os.fspath(path),
+        history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, survey.missing, ", ".join(stopped), (*warnings, *notes), seconds, key, job.layout, data, "" if path is None else os.fspath(path),
         ",".join(map(str, devices)),
     )  # fmt: skip
 

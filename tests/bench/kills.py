@@ -49,20 +49,18 @@ def main() -> None:
     made.add_argument("--last-writes", action="store_true", help="kill before each of the last changes of files as well")
     options = made.parse_args()
     print_machine(options.device)
-    rows, summaries = [], []
-    for ranks in options.ranks:
-        with tempfile.TemporaryDirectory() as folder:
-            found = rows_of(*kill_at_random(Path(folder), ranks, options.kills, options.seed + ranks), ranks, "random")
-        rows += found
-        summaries.append(summary(found))
+    stages = [(ranks, "random", lambda f, n=ranks: kill_at_random(f, n, options.kills, options.seed + n)) for ranks in options.ranks]
     if options.last_writes:
+        stages.insert(1, (1, "before a change of a file", kill_in_last_writes))
+    rows, summaries = [], []
+    for ranks, what, kill in stages:
         with tempfile.TemporaryDirectory() as folder:
-            found = rows_of(*kill_in_last_writes(Path(folder)), 1, "before a change of a file")
+            found = rows_of(*kill(Path(folder)), ranks, what)
         rows += found
         summaries.append(summary(found))
-    print_table(rows)
-    print_table(summaries)
-    write_json(options, rows, summaries=summaries)
+        print_table(found)
+        print_table(summaries)
+        write_json(options, rows, summaries=summaries)
 
 
 if __name__ == "__main__":
