@@ -28,6 +28,7 @@ from apmgsrn_core import (
 )
 from apmgsrn_core.file.manifest import ArrayInfo
 from apmgsrn_core.foreign.network_loading import OnnxNetwork
+from apmgsrn_core.foreign.network_source import FIELDS, OWN_CLASSES, NetworkSource
 
 HERE = Path(__file__).resolve().parent
 CODE = HERE / "foreign_networks.py"
@@ -58,6 +59,18 @@ def test_files_that_run_code_are_opened_with_trust_only(tmp_path, kind):
     volume = open_volume(path, "cpu", trust=True)
     assert isinstance(volume, ForeignVolume) and volume.derivatives == "autograd"
     check_wave(volume)
+
+
+def test_every_kind_of_file_is_refused_until_it_is_trusted_or_is_numbers_alone(tmp_path):
+    """A kind that is new must be thought about: only our own classes, and what a script registers, need no trust."""
+    for kind, (needed, _) in FIELDS.items():
+        entry = {"kind": kind, **dict.fromkeys(needed, "wave")}
+        entry.update({"class": "other.Wave"} if kind == "class" else {})
+        needs = bool(NetworkSource.of_dict(entry, tmp_path).runs_code)
+        assert needs == (kind != "registered"), kind
+    own = {"kind": "class", "class": OWN_CLASSES[0], "file": "w"}
+    assert not NetworkSource.of_dict(own, tmp_path).runs_code
+    assert NetworkSource.of_dict({**own, "code": "mine.py"}, tmp_path).runs_code, "that class is another one"
 
 
 def test_nothing_of_an_untrusted_class_is_imported(tmp_path):
@@ -310,13 +323,21 @@ def test_onnx_without_onnxruntime_says_what_to_install(tmp_path, monkeypatch):
     path = foreign.write_description(tmp_path, {"kind": "onnx", "file": "wave.onnx"})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelFileError, match="pip install onnxruntime"):
-        open_volume(path, "cpu")
+        open_volume(path, "cpu", trust=True)
+
+
+def test_onnx_needs_trust(tmp_path, monkeypatch):
+    """It is a program, too; without trust onnxruntime is not even imported."""
+    (tmp_path / "wave.onnx").write_bytes(foreign.onnx_wave())
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(TrustError, match="onnxruntime.*trust=True.*--trust.*TrustFile"):
+        open_volume(foreign.write_description(tmp_path, {"kind": "onnx", "file": "wave.onnx"}), "cpu")
 
 
 @pytest.mark.skipif(not has_onnxruntime, reason="needs onnxruntime")
-def test_onnx_needs_no_trust(tmp_path):
+def test_onnx_is_evaluated(tmp_path):
     (tmp_path / "wave.onnx").write_bytes(foreign.onnx_wave())
-    volume = open_volume(foreign.write_description(tmp_path, {"kind": "onnx", "file": "wave.onnx"}), "cpu")
+    volume = open_volume(foreign.write_description(tmp_path, {"kind": "onnx", "file": "wave.onnx"}), "cpu", trust=True)
     assert volume.derivatives == "central differences"
     check_wave(volume, accuracy=1e-3)
 

@@ -1,7 +1,8 @@
 """Opening the networks that descriptions name. The one file that runs what comes with a file, after `check_trust`.
 
-A TorchScript or torch.export file holds a program, and its reader unpickles parts of it; a Python class runs its module. ONNX
-files hold a graph of known operators, and safetensors files hold numbers: neither runs code that comes with it.
+A TorchScript or torch.export file holds a program, and its reader unpickles parts of it; a Python class runs its module. An
+ONNX file holds a graph of known operators, without Python: a program all the same, for a large runtime in C++, with loops and
+with names of other files that hold its numbers. safetensors files hold numbers.
 """
 
 from __future__ import annotations

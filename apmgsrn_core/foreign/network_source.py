@@ -19,10 +19,13 @@ KINDS = tuple(FIELDS)
 OWN_CLASSES = tuple(
     f"apmgsrn_core.baselines.{name}" for name in ("siren.Siren", "fvsrn.FVSRN", "hash_grid.HashGrid", "dense_grids.DenseGrids")
 )
+ANYTHING = "which can do anything that you can"
 RUNS_CODE = {
-    "torchscript": "a TorchScript file holds a program", "export": "a torch.export file holds a program",
-    "class": "importing a Python class runs its module",
-}  # fmt: skip
+    "torchscript": f"a TorchScript file holds a program, {ANYTHING}",
+    "export": f"a torch.export file holds a program, {ANYTHING}",
+    "class": f"importing a Python class runs its module, {ANYTHING}",
+    "onnx": "an ONNX file holds a program for onnxruntime, which can name other files to read and take all memory and time",
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class NetworkSource:
 
     @property
     def runs_code(self) -> str:
-        """Why opening it runs code that comes with it; "" when it does not, as of our own classes."""
+        """Why opening or evaluating it runs code that comes with it; "" when it does not, as of our own classes."""
         own = self.kind == "class" and self.code is None and self.class_path in OWN_CLASSES
         return "" if own else RUNS_CODE.get(self.kind, "")
 
@@ -84,7 +87,7 @@ class NetworkSource:
         """Raise TrustError when opening it runs code and it is not trusted; messages call it `name`."""
         if self.runs_code and not trust:
             raise TrustError(
-                f"{name}: {self.runs_code}, which can do anything that you can. If you trust whoever made it, open it"
+                f"{name}: {self.runs_code}. If you trust whoever made it, open it"
                 " with trust=True (apmgsrn --trust, in ParaView TrustFile); found it not trusted"
             )
 

@@ -128,6 +128,18 @@ def test_an_unknown_registered_name_is_told(vtk_errors):
     assert "nobody" in vtk_errors.take()[0]
 
 
+def test_onnx_is_refused_until_it_is_trusted(tmp_path, vtk_errors):
+    (tmp_path / "wave.onnx").write_bytes(foreign.onnx_wave())
+    path = foreign.write_description(tmp_path, {"kind": "onnx", "file": "wave.onnx"})
+    source = simple.NeuralVolume(FileName=str(path), Device="cpu")
+    source.UpdatePipeline()
+    (message,) = vtk_errors.take()
+    assert "an ONNX file holds a program" in message and "TrustFile" in message
+    source.TrustFile = 1
+    source.UpdatePipeline()  # opened now, where onnxruntime is there
+    assert all("TrustFile" not in line for line in vtk_errors.take())
+
+
 def test_a_damaged_description_is_told(tmp_path, vtk_errors):
     path = foreign.write_description(tmp_path, {"kind": "onnx", "file": "../wave.onnx"})
     source = simple.NeuralVolume(FileName=str(path))
