@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from hostile_seeds import TRAINING
-from volumes import wave
+from hostile_seeds import MODEL, QUIET, TRAINING
+from volumes import tiny, wave
 
 from apmgsrn_core import Camera, NeuralVolume, Region, RenderOptions, TransferFunction, VolumeRenderer, convert_reference, open_volume
 from apmgsrn_core import train_volume
@@ -100,6 +100,22 @@ def _training(folder: Path) -> list:
     return [result.volume.sample_region(), result.history["iteration"]]
 
 
+def _appended(folder: Path) -> list:
+    """A further time step of the model is trained."""
+    values, grid = wave((9, 8, 7))
+    train = tiny(iterations=6)
+    result = train_volume(values, grid, train=train, time=9.0, append=folder / "m.apmgsrn", **QUIET)
+    return [result.volume.sample_points(POINTS, time=9.0), result.volume.sample_points(POINTS, time=0.0)]
+
+
+def _begun_with(folder: Path) -> list:
+    """A training that begins with the model's network."""
+    values, grid = wave((9, 8, 7), spacing=(0.5, 1, 2), dtype="int16")
+    train = tiny(iterations=6, rounding=0.0)
+    result = train_volume(values, grid, model=MODEL, train=train, initial=folder / "m.apmgsrn", **QUIET)
+    return [result.volume.sample_region()]
+
+
 def _colours(folder: Path) -> list:
     return [np.array(part) for part in read_colour_map(str(folder / "c.json"))]
 
@@ -110,7 +126,7 @@ def _points(folder: Path) -> list:
 
 PROBES: dict[str, Callable[[Path], list]] = {
     "model": _model, "volume": _volume, "reference": _reference, "network": _network, "training": _training, "colours": _colours,
-    "points": _points,
+    "points": _points, "append": _appended, "initial": _begun_with,
 }  # fmt: skip
 
 

@@ -158,7 +158,9 @@ def _interrupt(folder: Path) -> None:
 def write_seeds(folder: Path) -> None:
     """One folder for each seed, `KIND NAME`, with its files."""
     torch.manual_seed(0)
-    found = {f"model {name}": {"m.apmgsrn": data} for name, data in models().items()}
+    known = models()
+    found = {f"model {name}": {"m.apmgsrn": data} for name, data in known.items()}
+    found |= {"append series": {"m.apmgsrn": known["series"]}, "initial float16": {"m.apmgsrn": known["float16"]}}
     found |= {f"volume {name}": {"a.vti": data} for name, data in images().items()}
     found |= {f"volume {name}": files for name, files in rasters().items()}
     colours = [{"Name": "c", "RGBPoints": [0, 0, 0, 0, 1, 1, 1, 1], "Points": [0, 0, 0.5, 0, 1, 1, 0.5, 0]}]

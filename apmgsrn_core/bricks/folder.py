@@ -206,8 +206,8 @@ def _check_entry(head: dict) -> None:
     """ValueError unless the entry of a brick is of the kinds that `save` writes; what is in it is checked with the whole model."""
     kinds = {"entry": dict, "length": int, "time": int, "coder": str, "reason": str, "errors": list}
     wrong = [name for name, kind in kinds.items() if not isinstance(head[name], kind)]
-    if wrong or head["coder"] not in CODERS or head["length"] < 1:
-        raise ValueError(f"expected {', '.join(wrong) or 'a coder and a length'} of another kind")
+    if wrong or head["coder"] not in CODERS or head["length"] < 1 or any(float(e) < 0 for e in [head["error"], *head["errors"]]):
+        raise ValueError(f"expected {', '.join(wrong) or 'a coder, a length and errors'} of another kind")
 
 
 def _reader(path: Path, length: int) -> Callable[[], bytes]:

@@ -18,7 +18,7 @@ import numpy as np
 from ..brick_layout import BrickLayout
 from ..data.mesh_values import MeshValues, survey_mesh_brick
 from ..distributed import Communicator
-from ..errors import ApmgsrnError
+from ..errors import ApmgsrnError, ModelFileError
 from ..grid import Region
 from ..training.history import TrainingState
 from ..training.training_slice import TrainingSlice, in_slices
@@ -98,7 +98,8 @@ def training_passes(
 
     Args:
         plans, survey: Of all bricks.
-        devices: Of this rank; one brick is trained on each at a time.
+        devices: Of this rank; one brick is trained on each at a time. Of `FoundDevices` that are automatic the CPU takes the place
+            of one that fails.
         folder: Keeps checkpoints and finished bricks; None: in memory.
         key: Of the training, for the folder.
         owners: The rank of each brick when its values can be had there only; None: bricks are handed out, the costliest
@@ -115,7 +116,7 @@ def training_passes(
         ApmgsrnError: On all ranks: what went wrong on the first of them, or that the user stopped it.
     """
     layout = job.layout
-    worker = BrickWorker(job, survey, plans, folder)
+    worker = BrickWorker(job, survey, plans, folder, getattr(devices, "automatic", False))
     done = folder.open(key, communicator) if folder else set()
     finished = _without_training(plans, done, worker, folder, communicator)
     pending = [p for p in plans if p.value is None and p.brick not in done]
@@ -163,8 +164,19 @@ def _without_training(
     mine = worker.layout.ranks(communicator.size) == communicator.rank
     constant = [p.brick for p in plans if p.value is not None and p.brick not in done and mine[p.brick]]
     return communicator.together(
-        lambda: [folder.take(b) for b in sorted(done) if mine[b]] + [worker.constant(b) for b in constant]
+        lambda: [_taken(folder, b, worker) for b in sorted(done) if mine[b]] + [worker.constant(b) for b in constant]
     )
+
+
+def _taken(folder: BrickFolder, brick: int, worker: BrickWorker) -> FinishedBrick:
+    """A finished brick of the folder. ModelFileError: it is of other arrays."""
+    finished, columns = folder.take(brick), worker.columns
+    if set(finished.history) != set(columns) or len(finished.errors) != len(worker.arrays):
+        found = f"{', '.join(finished.history)}, {len(finished.errors)} errors"
+        raise ModelFileError(
+            f"finished brick {brick}: expected a history of {', '.join(columns)} and {len(worker.arrays)} errors, found {found}"
+        )
+    return finished
 
 
 def _places(devices: list, communicator: Communicator) -> list[tuple[int, int]]:

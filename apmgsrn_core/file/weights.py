@@ -117,9 +117,25 @@ def brick_config(manifest: dict, brick: int) -> ModelConfig:
     if brick not in range(len(bricks)):
         raise ModelFileError(f"expected a brick from 0 to {len(bricks) - 1}, found {brick}")
     try:
-        return ModelConfig.from_dict({**manifest["model"], **bricks[brick].get("config", {})})
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return _config_of({**manifest["model"], **bricks[brick].get("config", {})})
+    except (TypeError, ValueError) as error:
         raise ModelFileError(f"brick {brick}: damaged config: {type(error).__name__}: {error}") from error
+
+
+def common_config(manifest: dict) -> ModelConfig:
+    """The manifest's `model`. Raises ModelFileError."""
+    try:
+        return _config_of(manifest["model"])
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"damaged config: {type(error).__name__}: {error}") from error
+
+
+def _config_of(values: dict) -> ModelConfig:
+    """Raises ConfigError, TypeError, ValueError."""
+    try:
+        return ModelConfig.from_dict(values)
+    except (KeyError, OverflowError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def round_to_stored(network: Network) -> Network:

@@ -16,7 +16,7 @@ from ..data.mask import VOXELS
 from ..errors import ConfigError, DataError
 from ..file.manifest import ArrayInfo
 from ..file.model_file import ModelFile
-from ..file.weights import brick_config
+from ..file.weights import brick_config, common_config
 from ..grid import Grid
 from ..network.model_config import ModelConfig
 from .aim import step_cost
@@ -70,7 +70,7 @@ class VolumeJob:
             raise ConfigError(f"error_bound of {self.name}: expected 0 for data that is not on a lattice, found {self.train.bound}")
         if self.base is not None:
             check_follows(self.base.header, self.arrays, self.grid, self.time, self.base.name)
-            object.__setattr__(self, "model", ModelConfig.from_dict(self.base.header.manifest["model"]))
+            object.__setattr__(self, "model", common_config(self.base.header.manifest))
         object.__setattr__(self, "train", self.train.with_rounding(self.series, self.model.storage, bool(self.initial)))
 
     @property
@@ -197,7 +197,7 @@ def _models_of(job: VolumeJob) -> tuple[ModelConfig, ...]:
         raise ConfigError(f"the initial model has other bricks: expected {job.layout}, found {layout}")
     if layout.count == 1 and job.parameters:
         wanted = wanted.with_parameters(job.parameters).with_components(job.components)
-    found = ModelConfig.from_dict(file.header.manifest["model"])
+    found = common_config(file.header.manifest)
     different = [k for k, v in wanted.to_dict().items() if k != "storage" and found.to_dict()[k] != v]
     if different:
         listed = ", ".join(f"{k} {getattr(wanted, k)} (the file has {getattr(found, k)})" for k in different)
