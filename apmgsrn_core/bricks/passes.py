@@ -98,8 +98,7 @@ def training_passes(
 
     Args:
         plans, survey: Of all bricks.
-        devices: Of this rank; one brick is trained on each at a time. Of `FoundDevices` that are automatic the CPU takes the place
-            of one that fails.
+        devices: Of this rank; one brick is trained on each at a time.
         folder: Keeps checkpoints and finished bricks; None: in memory.
         key: Of the training, for the folder.
         owners: The rank of each brick when its values can be had there only; None: bricks are handed out, the costliest
@@ -116,7 +115,7 @@ def training_passes(
         ApmgsrnError: On all ranks: what went wrong on the first of them, or that the user stopped it.
     """
     layout = job.layout
-    worker = BrickWorker(job, survey, plans, folder, getattr(devices, "automatic", False))
+    worker = BrickWorker(job, survey, plans, folder)
     done = folder.open(key, communicator) if folder else set()
     finished = _without_training(plans, done, worker, folder, communicator)
     pending = [p for p in plans if p.value is None and p.brick not in done]

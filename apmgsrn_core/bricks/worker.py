@@ -41,7 +41,7 @@ from ..training.training_step import stays_on_device
 from ..training.volume_job import BrickPlan, VolumeJob
 from .bounding import BrickBounds
 from .budget import constant_model
-from .failing import DeadNetwork, failed_device
+from .failing import DeadNetwork
 from .folder import BrickFolder, FinishedBrick
 from .storage import StoredNetwork, network_of_one_value, store_network
 from .survey import Survey
@@ -60,13 +60,9 @@ class BrickWorker:
     Args:
         survey, plans: Of all bricks.
         folder: Keeps checkpoints and finished bricks; None: in memory.
-        may_move: Whether the CPU may take the place of a device that fails.
     """
 
-    def __init__(
-        self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None, may_move: bool = False
-    ):  # fmt: skip
-        self._may_move, self._notes = may_move, {}
+    def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
         self.job, self._plans, self.folder = job, plans, folder
         self.arrays = job.infos(survey)
         self._masks = [summary.mask for summary in survey.bricks]
@@ -135,21 +131,8 @@ class BrickWorker:
 
         Small networks die now and then: all neurons of a layer stop, the output is one value (10 of 64 bricks of a head at 1500 to
         5000 parameters). Then another seed and half the rates are tried. Where the values are a little noise, that one value is as
-        good as it gets, and it stays after the last attempt. A brick whose GPU fails is trained on the CPU where it may be.
-
-        Raises:
-            MemoryShortage, DeviceError: The device has not enough memory for a step, or is lost.
+        good as it gets, and it stays after the last attempt.
         """
-        try:
-            return (yield from self._attempts(brick, values, device, budget, on_progress))
-        except Exception as error:
-            self._notes[brick] = failed_device(error, brick, device, self._may_move)
-        return (yield from self._attempts(brick, values, torch.device("cpu"), budget, on_progress))
-
-    def _attempts(
-        self, brick: int, values: np.ndarray | MeshValues, device: torch.device, budget: float, on_progress: Callable
-    ) -> Generator[BrickTraining, None, FinishedBrick]:
-        """With other seeds and rates as long as networks die."""
         for attempt in range(ATTEMPTS - 1):
             try:
                 return (yield from self._steps(brick, values, attempt, device, budget, on_progress))
@@ -241,7 +224,7 @@ class BrickWorker:
         entry = describe_brick(stored.network, self.layout, brick, self.job.fitted_model)
         packed = StoredBrick.of_bytes(brick, entry, stored.section, self.job.step, stored.coder)
         logger.info("brick %d: %s, %.2f dB, %d bytes", brick, reason, psnr_of(error), len(stored.section))
-        finished = FinishedBrick(packed, reason, error, errors, history.table(), (*self._notes.get(brick, ()), *history.notes))
+        finished = FinishedBrick(packed, reason, error, errors, history.table(), tuple(history.notes))
         if self.folder is None or reason == "stopped by user":
             return finished
         return self.folder.save(finished, stored.section)
