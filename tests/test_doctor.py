@@ -12,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from apmgsrn_core.command_line import main
-from apmgsrn_core.diagnosis import computer, examination, kernel_choice, packages, parallel, paraview_program, torch_build
+from apmgsrn_core.diagnosis import (
+    computer, examination, finding, kernel_choice, packages, parallel, paraview_program, torch_build,
+)  # fmt: skip
 from apmgsrn_core.diagnosis.finding import NOTE, OK, PROBLEM, ROOT, Finding, HostProgram
 from apmgsrn_core.errors import TorchError
 
@@ -50,9 +52,9 @@ def doctor(*options, path=None, python=sys.executable, **environment):
 
 def test_json_has_what_the_text_has():
     done, data = doctor(), json.loads(doctor("--json").stdout)
-    for finding in data["findings"]:
-        assert set(finding) == {"area", "name", "value", "level", "fix"} and finding["level"] in (OK, NOTE, PROBLEM)
-        assert finding["name"] in done.stdout and finding["area"] in done.stdout
+    for one in data["findings"]:
+        assert set(one) == {"area", "name", "value", "level", "fix"} and one["level"] in (OK, NOTE, PROBLEM)
+        assert one["name"] in done.stdout and one["area"] in done.stdout
     count = len(problems(Finding(**f) for f in data["findings"]))
     assert done.returncode == (count > 0) and f"{count} problem" in done.stdout.splitlines()[-1]
     assert {"Python", "torch", "kernels", "computer", "ParaView", "MPI"} == {f["area"] for f in data["findings"]}
@@ -344,6 +346,15 @@ def test_no_room_for_temporary_files(monkeypatch):
     assert computer._temporary_folder().level == OK or shutil.disk_usage("/tmp").free < computer.LEAST_DISK
     monkeypatch.setattr(computer.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert "TMPDIR" in problems([computer._temporary_folder()])["temporary files"].fix
+
+
+def test_inside_pvpython_another_python_is_asked(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/usr/lib/vtkpython")
+    assert finding.python_path() == f"{sys.base_prefix}/bin/{packages.VERSION}"
+    monkeypatch.setattr(parallel, "version_of", lambda name: "4.0")
+    monkeypatch.setattr(parallel, "_answer_of", lambda command, environment=None: command[0])
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    assert parallel._library(None) == finding.python_path()
 
 
 def test_an_mpirun_of_another_mpi(monkeypatch):

@@ -49,11 +49,16 @@ class HostProgram:
     torch_advice: str = ""
 
 
-def python_program() -> str:
-    """This Python as a command; inside ParaView `sys.executable` is another program."""
+def python_path() -> str:
+    """This Python as a program; inside ParaView `sys.executable` is another one, or none."""
     if Path(sys.executable).name.startswith("python"):
-        return shlex.quote(sys.executable)
-    return shlex.quote(str(Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")))
+        return sys.executable
+    return str(Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}"))
+
+
+def python_program() -> str:
+    """The same for a shell."""
+    return shlex.quote(python_path())
 
 
 def started_with(name: str) -> str | None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from ..device import world_from_environment
-from .finding import NOTE, PROBLEM, Finding, HostProgram, python_program
+from .finding import NOTE, PROBLEM, Finding, HostProgram, python_path, python_program
 from .packages import folder_of, version_of
 
 AREA = "MPI"
@@ -59,7 +59,7 @@ def _library(host: HostProgram | None) -> str:
     if host is not None or not version_of("mpi4py"):
         return ""
     environment = {name: value for name, value in os.environ.items() if not LAUNCHED.match(name)}
-    return _answer_of([sys.executable, "-c", ASK], environment)
+    return _answer_of([python_path(), "-c", ASK], environment)
 
 
 def _answer_of(command: list[str], environment: dict | None = None) -> str:

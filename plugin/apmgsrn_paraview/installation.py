@@ -24,7 +24,8 @@ class InstallationCheck:
     def CheckInstallation(self) -> None:
         """Look at everything, on every rank."""
         self.installation = core.findings_as_narrow_text(core.examine_installation(host_program()))
-        refresh_panel(self)
+        if rank_and_size()[1] == 1:  # no panel is of several ranks
+            refresh_panel(self)
 
     def GetInstallation(self) -> str:
         return self.installation

@@ -81,3 +81,15 @@ def test_a_server_tells_of_itself(tmp_path):
     _, lines = told(output)
     assert any(line.endswith(", pvserver") for line in lines if line.startswith("ParaView: ")), lines
     assert "ranks: 2, this is 0" in lines and "CLIENT False" in output
+    assert "WARN" not in log.read_text(), log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+def test_a_batch_program_tells_of_itself():
+    command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "2", "pvbatch", *SCRIPT]
+    done = subprocess.run(command, env=with_path(OMP_NUM_THREADS="1"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, lines = told(done.stdout)
+    assert any(line.endswith(", pvbatch") for line in lines if line.startswith("ParaView: ")), lines
+    assert "ranks: 2, this is 0" in lines and "WARN" not in done.stdout + done.stderr
