@@ -21,13 +21,14 @@ import threading
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PROGRAM = Path(__file__)
 RESULT = HERE / "bench" / "results" / "hostile_files.json"
 SECONDS = 60  # of a case, beyond which it hangs
-ADDRESSES = 6 << 30  # bytes that a child may map: torch alone maps more than one
+ADDRESSES = 1 << 30  # bytes that may be asked for in a case, whether they are used or not
 FREE = 48 << 20  # bytes that any case may take
 EXPANSION = 4096  # bytes in memory for a byte of the files, as `file/model_file.py` says
 
@@ -48,13 +49,22 @@ def chosen(number: int, seeds: Path, folder: Path) -> tuple[str, str, bool, int]
 
 def peak_bytes(reset: bool = False) -> int:
     """The most memory that this process had since the last reset; 0 where the system does not tell."""
-    try:
+    with suppress(OSError):
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmHWM")
+
+
+def mapped_bytes() -> int:
+    """The addresses that this process has."""
+    return _status("VmSize")
+
+
+def _status(name: str) -> int:
+    with suppress(OSError):
         lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
+    return 0
 
 
 def tried(number: int, seeds: Path, work: Path, right: dict[str, str]) -> dict:
@@ -96,13 +106,14 @@ def child(first: int, stop: int, seeds: Path) -> None:
 
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     with tempfile.TemporaryDirectory() as work:
         right = {}
         for seed in sorted(path for path in seeds.iterdir() if path.is_dir()):
             shutil.copytree(seed, Path(work) / "case")
             right[seed.name] = probe(seed.name.split()[0], Path(work) / "case")
             shutil.rmtree(Path(work) / "case")
+        if mapped := mapped_bytes():  # where the system tells
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + ADDRESSES, mapped + ADDRESSES))
         for number in range(first, stop):
             print(json.dumps({"begin": number}), flush=True)
             print(json.dumps(tried(number, seeds, Path(work), right)), flush=True)

@@ -68,6 +68,7 @@ def test_many_more_changed_files(seeds):
     assert defects(results) == []
 
 
+@pytest.mark.slow
 def test_the_run_finds_crashes_hangs_and_other_errors(seeds, monkeypatch, tmp_path):
     """Readers that fail in each way are noticed, with the case that repeats it."""
     import hostile_run
@@ -356,7 +357,7 @@ def test_no_reader_runs_a_pickle(tmp_path, reader, form):
     assert trap.exists()  # the trap works
 
 
-@pytest.mark.parametrize("kind", ["torchscript", "export", "class"])
+@pytest.mark.parametrize("kind", ["torchscript", "export", "class", "onnx"])
 def test_an_archive_with_code_needs_trust(tmp_path, kind):
     """The word in the description decides, whatever the file is."""
     (tmp_path / "w.pt").write_bytes(forms_of(Trap(tmp_path / "trap"))["torch"])
@@ -364,7 +365,7 @@ def test_an_archive_with_code_needs_trust(tmp_path, kind):
     grid, arrays = {"dims": [5, 4, 3], "bounds": [0, 1, 0, 1, 0, 1]}, [{"name": "w", "range": [0.0, 1.0]}]
     told = {"format": "apmgsrn network", "version": 1, "network": network, "grid": grid, "arrays": arrays}
     (tmp_path / "n.network.json").write_text(json.dumps(told))
-    refused("which can do anything that you can", lambda: open_volume(tmp_path / "n.network.json", "cpu"))
+    refused("If you trust whoever made it", lambda: open_volume(tmp_path / "n.network.json", "cpu"))
     assert not (tmp_path / "trap").exists()
 
 
