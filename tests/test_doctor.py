@@ -253,6 +253,8 @@ def test_variables_that_choose_kernels(library, monkeypatch, name, value, level)
     monkeypatch.setenv(name, value)
     found = library(("avx2", "portable"), "avx2 fma")
     assert found.level == level and bool(found.fix) == (level != OK)
+    if level == PROBLEM:
+        assert kernel_choice.kernel_findings() == [found], "where nothing can be chosen there is nothing to test"
 
 
 def test_the_self_test_compares_what_is_in_use(monkeypatch):
@@ -289,6 +291,7 @@ def test_what_pvpython_tells(monkeypatch):
     assert "deb12u5" in problems(told(points=0))["appended data"].value
     assert problems(told(places={"torch": ""}))["torch of pvpython"].fix.startswith(("source", "bash"))
     assert "apmgsrn_paraview" in problems(told(places={"apmgsrn_paraview": ""}))["plugin"].value
+    assert problems(told(plugin=False, places={"torch": ""})) == {}, "as of plain Python on a computer with ParaView"
     notes = {f.name: f for f in told(plugin=False) if f.level == NOTE}
     assert "env.sh" in notes["plugin"].fix and "xvfb-run" in notes["screen"].fix
     assert "another" not in str(told()) and "/elsewhere" in str(told(places={"apmgsrn_core": "/elsewhere"}))

@@ -25,6 +25,8 @@ def kernel_findings() -> list[Finding]:
     import torch
 
     found = [_of_cpu()]
+    if found[0].fix.startswith("unset") and found[0].level == PROBLEM:
+        return found  # nothing can be chosen
     devices = [torch.device("cpu")]
     if torch.cuda.is_available():
         devices += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]

@@ -98,18 +98,18 @@ def findings_of(program: str, told: dict, ending: str) -> list[Finding]:
         return [*found, Finding(AREA, "pvpython", f"{program} {ending}", PROBLEM, WITHOUT_PATH)]
     versions = f"VTK {told['vtk']}, Python {told['python']}, numpy {told['numpy']}"
     found.insert(0, Finding(AREA, "ParaView", f"{told['paraview']}, {program}; {versions}"))
-    found += [_plugin(told, places), _torch(places), _expat(told["points"]), screen_finding(told["paraview"])]
+    found += [_plugin(told, places), _torch(told, places), _expat(told["points"]), screen_finding(told["paraview"])]
     return found + plugin_files() + old_plugin_door(told)
 
 
-def _torch(places: dict) -> Finding:
-    """Whether ParaView's Python would find it."""
+def _torch(told: dict, places: dict) -> Finding:
+    """Whether ParaView's Python would find it; without the plugin it needs none."""
     name = "torch of pvpython"
     if places.get("torch"):
         return Finding(AREA, name, f"in {places['torch']}")
     there = (ROOT / ".venv").is_dir()
     fix = set_up_command(*(("env",) if there else ("install", "env"))) if is_for_paraview() else SOURCE
-    return Finding(AREA, name, "not found by this ParaView's Python", PROBLEM, fix)
+    return Finding(AREA, name, "not found by this ParaView's Python", PROBLEM if told["plugin"] else NOTE, fix)
 
 
 def _hidden(places: dict) -> list[Finding]:
