@@ -25,6 +25,7 @@ _HOME_OF = {
     "DataError": "errors",
     "DeviceError": "errors",
     "FieldError": "errors",
+    "MemoryShortage": "errors",
     "ModelFileError": "errors",
     "TorchError": "errors",
     "TrustError": "errors",

@@ -121,7 +121,13 @@ def world_from_environment() -> tuple[int, int]:
     return _numbers_of(WORLDS)
 
 
-def devices_of_rank(text: str = "auto", place: tuple[int, int] = (0, 1)) -> list:
+class FoundDevices(list):
+    """Devices; `automatic`: nobody has named them, so that the CPU may take the place of one that fails."""
+
+    automatic = False
+
+
+def devices_of_rank(text: str = "auto", place: tuple[int, int] = (0, 1)) -> FoundDevices:
     """The torch devices that one rank trains bricks on.
 
     Args:
@@ -138,12 +144,14 @@ def devices_of_rank(text: str = "auto", place: tuple[int, int] = (0, 1)) -> list
     torch = require_torch()
     if (text or "auto").lower() != "auto":
         parts = [text] if "(" in text else text.split(",")  # the names in `list_devices` may hold commas
-        return [resolve_device(part.strip()) for part in parts]
+        return FoundDevices(resolve_device(part.strip()) for part in parts)
+    found = FoundDevices()
+    found.automatic = True
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not count:
-        return [torch.device("cpu")]
     rank, ranks = place
-    return [torch.device("cuda", index) for index in range(rank % count, count, max(ranks, 1) if ranks <= count else count)]
+    indices = range(rank % count, count, max(ranks, 1) if ranks <= count else count) if count else ()
+    found.extend([torch.device("cuda", index) for index in indices] or [torch.device("cpu")])
+    return found
 
 
 def memory_for_values(devices: list) -> int:

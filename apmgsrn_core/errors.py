@@ -38,6 +38,10 @@ class DeviceError(ApmgsrnError, RuntimeError):
     """A device is unknown or cannot be used, or torch cannot be imported."""
 
 
+class MemoryShortage(ApmgsrnError, MemoryError):
+    """The memory of the computer or of a device does not suffice, also for smaller parts."""
+
+
 class TorchError(DeviceError):
     """torch cannot be imported: `problem` says why, and the message also what to do outside of ParaView."""
 

@@ -1,4 +1,4 @@
-"""What goes wrong while a network learns: it dies, or its numbers grow beyond all bounds."""
+"""What goes wrong while a network learns: it dies, its numbers grow beyond all bounds, its device fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import numpy as np
 import torch
 
-from ..errors import ApmgsrnError
+from ..errors import ApmgsrnError, DeviceError, MemoryShortage, one_line
+from ..kernels.memory import is_of_accelerator, is_short
 from ..network.model import Network, evaluate
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,26 @@ MOST_LOSS = 1e3  # mean squared error relative to the range; a constant is below
 
 class DeadNetwork(ApmgsrnError):
     """All neurons of a layer have stopped: the output is one value everywhere and no gradient comes through."""
+
+
+def failed_device(error: Exception, brick: int, device: torch.device, may_move: bool) -> tuple[str]:
+    """What is noted when a brick is trained on the CPU instead of a device that has failed.
+
+    A step is never made with less than its batch: that would be another training.
+
+    Raises:
+        MemoryShortage, DeviceError: The device has failed, but the CPU may not take its place. Otherwise the error itself.
+    """
+    if not (is_short(error) or is_of_accelerator(error)):
+        raise error
+    if not (is_of_accelerator(error) and may_move):
+        expected = f"brick {brick}: expected a training on {device}"
+        if is_short(error):
+            raise MemoryShortage(f"{expected}, found {one_line(error)}; more bricks or a smaller batch need less memory") from error
+        raise DeviceError(f"{expected}, found {one_line(error)}; with auto the CPU would go on") from error
+    line = f"trained on the CPU, since {device} has failed: {one_line(error)}"
+    logger.warning("brick %d is %s", brick, line)
+    return (line,)
 
 
 def check_alive(network: Network, batch, iteration: int) -> None:

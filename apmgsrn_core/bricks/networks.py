@@ -12,6 +12,7 @@ import torch
 
 from ..file.manifest import ArrayInfo
 from ..kernels import kernel_for
+from ..kernels.memory import is_short, shortage
 from ..kernels.threads import thread_count
 from ..network.model import Network
 from ..residual.bounded_kernel import BoundedKernel
@@ -66,12 +67,26 @@ class BrickNetworks:
         with self._in_use:
             held = self._held.pop(brick, None)
             if held is None:
-                held = self._hold(brick, self._read(brick).to(self.device))
+                held = self._new(brick)
                 self.byte_count += held.byte_count
             self._held[brick] = held
             while self.byte_count > self._most_bytes and len(self._held) > 1:
                 self.byte_count -= self._held.popitem(last=False)[1].byte_count
             return held
+
+    def _new(self, brick: int) -> HeldNetwork:
+        """A network that is not kept; where memory is short for it, those kept go first."""
+        try:
+            return self._hold(brick, self._read(brick).to(self.device))
+        except Exception as error:
+            if not is_short(error):
+                raise
+            short = error
+        if not self._held:
+            raise shortage(short, f"brick {brick}: expected memory for its network on {self.device}") from short
+        self._held.clear()
+        self.byte_count = 0
+        return self._new(brick)
 
     def _hold(self, brick: int, network: Network) -> HeldNetwork:
         byte_count = 4 * sum(p.numel() for p in network.parameters())

@@ -24,8 +24,9 @@ from ..training.history import TrainingState
 from ..training.training_slice import TrainingSlice, in_slices
 from ..training.volume_job import BrickPlan, VolumeJob
 from .folder import BrickFolder, FinishedBrick
+from .side_by_side import train_side_by_side
 from .survey import BrickSummary, Survey, survey_brick
-from .worker import BrickWorker, train_side_by_side
+from .worker import BrickWorker
 
 Given = np.ndarray | MeshValues | Exception | None  # what is sent to a generator of passes
 
@@ -98,7 +99,8 @@ def training_passes(
 
     Args:
         plans, survey: Of all bricks.
-        devices: Of this rank; one brick is trained on each at a time.
+        devices: Of this rank; one brick is trained on each at a time. Of `FoundDevices` that are automatic the CPU takes the place
+            of one that fails.
         folder: Keeps checkpoints and finished bricks; None: in memory.
         key: Of the training, for the folder.
         owners: The rank of each brick when its values can be had there only; None: bricks are handed out, the costliest
@@ -115,7 +117,7 @@ def training_passes(
         ApmgsrnError: On all ranks: what went wrong on the first of them, or that the user stopped it.
     """
     layout = job.layout
-    worker = BrickWorker(job, survey, plans, folder)
+    worker = BrickWorker(job, survey, plans, folder, getattr(devices, "automatic", False))
     done = folder.open(key, communicator) if folder else set()
     finished = _without_training(plans, done, worker, folder, communicator)
     pending = [p for p in plans if p.value is None and p.brick not in done]

@@ -7,6 +7,7 @@ not yet in the unit of an array.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from ..brick_layout import BrickLayout
 from ..data.boxes import layered
+from ..kernels.memory import halves, in_parts
 from ..network.model import Network
 from .coordinates import TILE_XYZ, AxisPart, BrickCoordinates, axis_parts, contributions
 from .networks import BrickNetworks, HeldNetwork, in_order
@@ -103,7 +105,8 @@ class BrickSampler:
         parts = []
         for (brick, _, _), run in zip(runs, mine.to(self._devices[device]).split(sizes)):
             held = self.networks[device].get(brick)
-            parts += [read(held, part) for part in run.split(most or _chunk(run.device))]
+            for part in run.split(most or _chunk(run.device)):
+                parts += in_parts(lambda p, held=held: read(held, p), part, len(part), halves, _of_brick(brick, part.device))
         return torch.cat(parts).cpu().numpy()
 
     def on_lattice(
@@ -122,11 +125,12 @@ class BrickSampler:
         home = self._devices[0] if len(self._devices) == 1 else torch.device("cpu")
         block = torch.zeros(*map(len, axes[::-1]), columns.stop - columns.start, device=home)
         boxes = self._boxes(axes)
-        tasks = ((d, lambda d=d, box=box: _numbers(self._on_box(d, box, columns).to(home))) for d, box in boxes)
+        tasks = ((d, lambda d=d, box=box: self._on_box(d, box, columns, home)) for d, box in boxes)
         target = _numbers(block)
         total, done = sum(len(z) * len(y) * len(x) for _, (z, y, x) in boxes), 0
-        for (_, box), values in zip(boxes, in_order(tasks, self._devices)):
-            target[tuple(part.run for part in box)] += values
+        for (_, box), found in zip(boxes, in_order(tasks, self._devices)):
+            for parts, values in found:
+                target[tuple(part.run for part in parts)] += values
             done += len(box[0]) * len(box[1]) * len(box[2])
             if on_done is not None:
                 on_done(done / total)
@@ -146,10 +150,17 @@ class BrickSampler:
                 boxes += [(device, (z[k], y[j], x[i])) for k, j, i in chunks]
         return boxes
 
-    def _on_box(self, device: int, box: tuple[AxisPart, ...], columns: slice) -> torch.Tensor:
-        """The weighted outputs [z, y, x, column] of one brick, on its device."""
-        held = self.networks[device].get(self.layout.number(*(part.part for part in box[::-1])))
-        where = self._devices[device]
+    def _on_box(self, device: int, box: tuple[AxisPart, ...], columns: slice, home: torch.device) -> list[tuple]:
+        """(box, weighted outputs [z, y, x, column] of one brick in it, at home); several where memory is short."""
+        brick, where = self.layout.number(*(part.part for part in box[::-1])), self._devices[device]
+        held = self.networks[device].get(brick)
+
+        def work(part: tuple[AxisPart, ...]) -> tuple:
+            return part, _numbers(self._weighted(held, part, columns, where).to(home))
+
+        return in_parts(work, box, _points_in(box), _halved_box, _of_brick(brick, where))
+
+    def _weighted(self, held: HeldNetwork, box: tuple[AxisPart, ...], columns: slice, where: torch.device) -> torch.Tensor:
         values = _on_lattice(held, [part.points.to(where) for part in box[::-1]])[..., columns]
         numbers = _numbers(values)
         for axis, part in enumerate(box):
@@ -170,6 +181,22 @@ def _on_lattice(held: HeldNetwork, axes: list[torch.Tensor]) -> torch.Tensor:
 def _numbers(tensor: torch.Tensor):
     """The same numbers as an array where they are on the CPU: small sums are quicker in numpy, without threads."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def _of_brick(brick: int, device: torch.device) -> str:
+    return f"brick {brick} on {device}"
+
+
+def _points_in(box: tuple[AxisPart, ...]) -> int:
+    return math.prod(map(len, box))
+
+
+def _halved_box(box: tuple[AxisPart, ...]) -> list[tuple[tuple[AxisPart, ...], int]]:
+    """Two halves along its longest axis, and their points."""
+    axis = max(range(3), key=lambda axis: len(box[axis]))
+    part, middle = box[axis], len(box[axis]) // 2
+    parts = [(*box[:axis], part[half], *box[axis + 1 :]) for half in (slice(0, middle), slice(middle, len(part)))]
+    return [(half, _points_in(half)) for half in parts]
 
 
 def _chunk(device: torch.device) -> int:

@@ -1,13 +1,11 @@
-"""One brick from its values to its stored network; several side by side on several devices."""
+"""One brick from its values to its stored network."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import math
-import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +39,7 @@ from ..training.training_step import stays_on_device
 from ..training.volume_job import BrickPlan, VolumeJob
 from .bounding import BrickBounds
 from .budget import constant_model
-from .failing import DeadNetwork
+from .failing import DeadNetwork, failed_device
 from .folder import BrickFolder, FinishedBrick
 from .storage import StoredNetwork, network_of_one_value, store_network
 from .survey import Survey
@@ -51,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 SEED_STRIDE = 1_000_003  # seeds of different bricks do not meet
 ATTEMPTS, ATTEMPT_STRIDE = 4, 500_009  # with other seeds, when a network dies
-LOOK_SECONDS = 0.2  # between two reports when several bricks are trained at once
 
 
 class BrickWorker:
@@ -60,9 +57,13 @@ class BrickWorker:
     Args:
         survey, plans: Of all bricks.
         folder: Keeps checkpoints and finished bricks; None: in memory.
+        may_move: Whether the CPU may take the place of a device that fails.
     """
 
-    def __init__(self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None):
+    def __init__(
+        self, job: VolumeJob, survey: Survey, plans: tuple[BrickPlan, ...], folder: BrickFolder | None, may_move: bool = False
+    ):  # fmt: skip
+        self._may_move, self._notes = may_move, {}
         self.job, self._plans, self.folder = job, plans, folder
         self.arrays = job.infos(survey)
         self._masks = [summary.mask for summary in survey.bricks]
@@ -131,8 +132,21 @@ class BrickWorker:
 
         Small networks die now and then: all neurons of a layer stop, the output is one value (10 of 64 bricks of a head at 1500 to
         5000 parameters). Then another seed and half the rates are tried. Where the values are a little noise, that one value is as
-        good as it gets, and it stays after the last attempt.
+        good as it gets, and it stays after the last attempt. A brick whose GPU fails is trained on the CPU where it may be.
+
+        Raises:
+            MemoryShortage, DeviceError: The device has not enough memory for a step, or is lost.
         """
+        try:
+            return (yield from self._attempts(brick, values, device, budget, on_progress))
+        except Exception as error:
+            self._notes[brick] = failed_device(error, brick, device, self._may_move)
+        return (yield from self._attempts(brick, values, torch.device("cpu"), budget, on_progress))
+
+    def _attempts(
+        self, brick: int, values: np.ndarray | MeshValues, device: torch.device, budget: float, on_progress: Callable
+    ) -> Generator[BrickTraining, None, FinishedBrick]:
+        """With other seeds and rates as long as networks die."""
         for attempt in range(ATTEMPTS - 1):
             try:
                 return (yield from self._steps(brick, values, attempt, device, budget, on_progress))
@@ -224,7 +238,7 @@ class BrickWorker:
         entry = describe_brick(stored.network, self.layout, brick, self.job.fitted_model)
         packed = StoredBrick.of_bytes(brick, entry, stored.section, self.job.step, stored.coder)
         logger.info("brick %d: %s, %.2f dB, %d bytes", brick, reason, psnr_of(error), len(stored.section))
-        finished = FinishedBrick(packed, reason, error, errors, history.table(), tuple(history.notes))
+        finished = FinishedBrick(packed, reason, error, errors, history.table(), (*self._notes.get(brick, ()), *history.notes))
         if self.folder is None or reason == "stopped by user":
             return finished
         return self.folder.save(finished, stored.section)
@@ -247,34 +261,3 @@ def _is_pulled(train: TrainConfig, reference: torch.Tensor | None) -> bool:
 def _extents(grid: Grid) -> tuple[float, ...]:
     """Lengths of a lattice along x, y, z in the world; 0 on a flat axis."""
     return tuple(abs(s) * (n - 1) for s, n in zip(grid.spacing, grid.dims))
-
-
-def train_side_by_side(
-    worker: BrickWorker, tasks: list[tuple[int, np.ndarray]], devices: list, budget: float, on_progress: Callable
-) -> list[FinishedBrick]:
-    """Train bricks at once, one on each device; `on_progress` is called by this thread alone, with the state of one of
-    them and the mean fraction."""
-    if not tasks:
-        return []
-    if len(tasks) == 1:
-        return [worker.train(*tasks[0], devices[0], budget, on_progress)]
-    states: dict[int, TrainingState] = {}
-    stop = threading.Event()
-
-    def note(state: TrainingState) -> bool:
-        states.pop(state.brick, None)
-        states[state.brick] = state  # the last one is the newest
-        return not stop.is_set()
-
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        futures = [pool.submit(worker.train, *task, device, budget, note) for task, device in zip(tasks, devices)]
-        try:
-            while waiting := wait(futures, LOOK_SECONDS).not_done:
-                seen = list(dict(states).values())
-                fraction = sum(s.fraction for s in seen) / len(tasks)
-                failed = any(f.exception() for f in futures if f not in waiting)
-                if failed or (seen and not on_progress(replace(seen[-1], fraction=fraction))):
-                    stop.set()
-        finally:
-            stop.set()
-    return [future.result() for future in futures]

@@ -8,7 +8,7 @@ from ctypes import c_double, c_int32, c_uint32, c_void_p
 
 import torch
 
-from ..errors import ApmgsrnError, ConfigError
+from ..errors import ConfigError, MemoryShortage
 from .cpu_library import GradientsStructure, GridStructure, ModelStructure, chosen_path, load
 from .threads import thread_count
 
@@ -64,7 +64,7 @@ class _Prepared:
         self.kept: dict[str, torch.Tensor] = {}  # memory of gradients
         self.handle = self.library.apm_prepare(self.shape.point(network), path.encode(), fast, threads)
         if not self.handle:
-            raise ApmgsrnError("native kernels: not enough memory to prepare the network")
+            raise MemoryShortage("native kernels: not enough memory to prepare the network")
         weakref.finalize(self, self.library.apm_release, self.handle)
 
     def update(self, network) -> None:
@@ -90,7 +90,7 @@ class _Prepared:
 
 def _check(status: int) -> None:
     if status != 0:
-        raise ApmgsrnError("native kernels: not enough memory for this pass; smaller batches need less")
+        raise MemoryShortage("native kernels: not enough memory for this pass; smaller batches need less")
 
 
 class NativeKernel:

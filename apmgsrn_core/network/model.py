@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..kernels import kernel_for
+from ..kernels.memory import halves, in_parts
 from .encoding import GridGroup, GridTable, encode, touching
 from .model_config import ModelConfig
 
@@ -127,6 +128,10 @@ def evaluate(
     for network, first, last in zip(networks, starts[:-1], starts[1:]):
         block = points[first:last].clamp(-1.0, 1.0)
         kernel = kernel_for(network, precision)
-        parts.append(kernel.derivatives(network, block) if derivatives else (kernel.values(network, block),))
+
+        def work(part: torch.Tensor, kernel=kernel, network=network) -> tuple[torch.Tensor, ...]:
+            return kernel.derivatives(network, part) if derivatives else (kernel.values(network, part),)
+
+        parts += in_parts(work, block, len(block), halves, f"evaluation on {block.device}")
     joined = [torch.cat(p) for p in zip(*parts)]
     return tuple(joined) if derivatives else joined[0]

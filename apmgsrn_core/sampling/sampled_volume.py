@@ -15,6 +15,7 @@ from ..grid import Grid, Region
 from ..rendering.macrocells import Macrocells
 from ..training.train_config import PRECISIONS
 from ..validation import check
+from .failed_device import guarded
 from .time_interpolation import Shares, mixed, mixed_in_type, step_at, time_shares
 from .volume_step import VolumeStep
 
@@ -36,11 +37,23 @@ class SampledVolume(ABC):
     def __init__(self, header: Header, device: str | Sequence[str], precision: str):
         self.header = header
         texts = [device] if isinstance(device, str) else device
-        self._devices = [found for text in texts for found in devices_of_rank(text, place_from_environment())]
+        found = [devices_of_rank(text, place_from_environment()) for text in texts]
+        self._devices = [device for devices in found for device in devices]
+        self._may_move = all(devices.automatic for devices in found)
+        self.warnings: tuple[str, ...] = ()  # what went wrong and was mended
         check(self._devices, "device", "at least one", device)
         self.device = self._devices[0]
         check(precision in PRECISIONS, "precision", f"one of {PRECISIONS}", precision)
         self.precision = "full" if precision == "auto" else precision
+
+    @property
+    def devices(self) -> tuple:
+        """Those that its bricks are evaluated on."""
+        return tuple(self._devices)
+
+    def move_to_cpu(self) -> bool:
+        """Leave devices that were chosen automatically for the CPU, once: whether that goes."""
+        return False
 
     @abstractmethod
     def _step(self, step: int) -> VolumeStep:
@@ -83,6 +96,7 @@ class SampledVolume(ABC):
         """The number of the time step that a time belongs to: the last one that is not later, or the first."""
         return step_at(self.times, time)
 
+    @guarded
     def sample_points(
         self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None, between: bool = False
     ) -> np.ndarray:
@@ -106,6 +120,7 @@ class SampledVolume(ABC):
         values = mixed(self._shares(time, between), lambda step: self._step(step).points(points_xyz, field))
         return values[:, 0] if values.shape[1] == 1 else values
 
+    @guarded
     def sample_derivatives(
         self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None, between: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +134,7 @@ class SampledVolume(ABC):
         found = {step: self._step(step).derivatives(points_xyz, field) for step, _ in shares}
         return mixed(shares, lambda step: found[step][0]), mixed(shares, lambda step: found[step][1])
 
+    @guarded
     def sample_second_derivatives(
         self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None
     ) -> np.ndarray:
@@ -129,6 +145,7 @@ class SampledVolume(ABC):
         """
         return self._step(self.step_at(time)).second_derivatives(_checked(points_xyz), field)
 
+    @guarded
     def valid_points(
         self, points_xyz: np.ndarray, field: str | None = None, time: float | None = None, between: bool = False
     ) -> np.ndarray:
@@ -139,6 +156,7 @@ class SampledVolume(ABC):
         points_xyz = _checked(points_xyz)
         return self._in_all_steps(time, between, lambda step: step.valid_points(points_xyz, field))
 
+    @guarded
     def sample_region(
         self,
         region: Region | None = None,
@@ -185,6 +203,7 @@ class SampledVolume(ABC):
         result = mixed_in_type(shares, sample, kind)
         return result[..., 0] if info.components == 1 else result
 
+    @guarded
     def valid_region(
         self, region: Region | None = None, grid: Grid | None = None, field: str | None = None, time: float | None = None,
         between: bool = False,

@@ -7,12 +7,15 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+import torch
+
 from ..file.model_file import ModelFile
 from ..file.network_reader import read_macrocells
 from ..file.weights import brick_config
 from ..network.feature_grids import FeatureGrid, feature_grids_of
 from ..network.model import Network
 from ..rendering.macrocells import Macrocells
+from .failed_device import guarded
 from .sampled_volume import SampledVolume
 from .volume_step import VolumeStep
 
@@ -72,6 +75,16 @@ class NeuralVolume(SampledVolume):
             return None  # those of the networks are not of the values
         return read_macrocells(self._file, self._step(step).field(field)[0], step)
 
+    def move_to_cpu(self) -> bool:
+        """See `SampledVolume.move_to_cpu`."""
+        moves, self._may_move = self._may_move, False
+        if moves:
+            self._devices = [torch.device("cpu")]
+            self.device = self._devices[0]
+            self._steps.clear()
+        return moves
+
+    @guarded
     def network(self, brick: int, step: int = 0) -> Network:
         """The network of a brick at a time step, on its device. Raises ModelFileError when it is missing or damaged."""
         return self._step(step).sampler.network(brick)
