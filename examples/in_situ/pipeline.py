@@ -6,7 +6,7 @@ Every rank gives its slab; values that a rank's training needs of another one tr
 environment, since Catalyst's bridge hands none on:
 
     APMGSRN_MODEL       the file of the series
-    APMGSRN_ITERATIONS  of the first step and of each later one, "800 600"
+    APMGSRN_ITERATIONS  of the first step and of each later one, "800 300"
     APMGSRN_BRICKS      along z, the ranks' own direction
     APMGSRN_GRIDS       of the network of a brick and step, each of 7 x 7 x 7 nodes
     APMGSRN_PICTURES    a folder for a picture of each step's reconstruction; needs a screen
@@ -15,7 +15,6 @@ and APMGSRN_OUTCOME is made "stored" where the step is in the model, for the sim
 """
 
 import os
-import sys
 from pathlib import Path
 
 import apmgsrn_paraview
@@ -23,10 +22,10 @@ from paraview import catalyst
 from paraview.simple import *  # noqa: F403  (the names of ParaView's own scripts)
 from vtkmodules.vtkParallelCore import vtkMultiProcessController
 
-from apmgsrn_core import read_header
+from apmgsrn_core import ModelFileError, read_header
 
 MODEL = os.environ["APMGSRN_MODEL"]
-FIRST, LATER = (int(word) for word in os.environ.get("APMGSRN_ITERATIONS", "800 600").split())
+FIRST, LATER = (int(word) for word in os.environ.get("APMGSRN_ITERATIONS", "800 300").split())
 PICTURES = os.environ.get("APMGSRN_PICTURES", "")
 
 if "TrainNeuralVolume" not in globals():  # `source plugin/env.sh` has it loaded
@@ -69,9 +68,12 @@ def catalyst_execute(info):
     error, status = (trainer.GetPropertyValue(name) for name in ("LastError", "Status"))
     os.environ["APMGSRN_OUTCOME"] = error or "stored"
     if vtkMultiProcessController.GetGlobalController().GetLocalProcessId() == 0:
-        print(f"in situ, time {info.time:g}: {error or status}", file=sys.stderr if error else sys.stdout, flush=True)
+        print(f"in situ, time {info.time:g}: {'not stored, see its error' if error else status}", flush=True)
 
 
 def has_earlier_steps(time):
     """Whether the model has steps before a time; so a simulation that is run again asks for the same training."""
-    return os.path.exists(MODEL) and min(read_header(MODEL).times or (time,)) < time
+    try:
+        return min(read_header(MODEL).times or (time,)) < time
+    except ModelFileError:  # none is there yet; what else is wrong with it the trainer tells
+        return False

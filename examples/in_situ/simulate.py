@@ -24,7 +24,7 @@ from flow_state import load_state, save_state
 from mpi4py import MPI
 from taylor_green import TaylorGreen
 
-from apmgsrn_core import read_header
+from apmgsrn_core import ModelFileError, read_header
 
 HERE = Path(__file__).resolve().parent
 MODEL, STATE, TABLE = "flow.apmgsrn", "state.npz", "energy.csv"  # in the folder of the output
@@ -98,13 +98,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--reynolds", type=float, default=200.0, help="Reynolds number (default: 200)")
     parser.add_argument("--time-step", type=float, default=0.05, help="default: 0.05")
     parser.add_argument("--steps", type=int, default=200, help="the last one (default: 200)")
-    parser.add_argument("--every", type=int, default=20, help="steps between two outputs (default: 20)")
+    parser.add_argument("--every", type=int, default=8, help="steps between two outputs (default: 8)")
     parser.add_argument("--output", type=Path, default=Path("in_situ_output"), help="folder (default: in_situ_output)")
     parser.add_argument("--restart", action="store_true", help="go on from the state in the folder")
     parser.add_argument("--script", type=Path, default=HERE / "pipeline.py", help="of Catalyst (default: pipeline.py)")
     parser.add_argument(
-        "--iterations", type=int, nargs=2, default=(800, 600), metavar=("FIRST", "LATER"),
-        help="of the training of the first time step and of each later one (default: 800 600)",
+        "--iterations", type=int, nargs=2, default=(800, 300), metavar=("FIRST", "LATER"),
+        help="of the training of the first time step and of each later one (default: 800 300)",
     )  # fmt: skip
     parser.add_argument("--bricks", type=int, default=2, help="along z, each with a network of its own (default: 2)")
     parser.add_argument("--grids", type=int, default=64, help="of a network (default: 64)")
@@ -151,7 +151,10 @@ def is_stored(communicator) -> bool:
 
 def report(flow: TaylorGreen, model: Path, clocks: dict) -> None:
     """What the training has cost and saved, of all steps that are in the model."""
-    steps = len(read_header(model).times or ()) if model.exists() else 0
+    try:
+        steps = len(read_header(model).times or ())
+    except ModelFileError:  # the script has said so
+        steps = 0
     raw, size = steps * raw_bytes(flow.points), size_of(model)
     tell(f"ranks: {flow.communicator.size}")
     for name, clock in clocks.items():
