@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 MOST_DEPTH = 32  # lists and objects in each other; what we write has less than half of it
 WHOLE_BITS = 63  # of a whole number, beside its sign
+MANY_DIGITS = re.compile(rb"[-\[:,\s]\d{19}")  # no smaller number has more bits; looked for first: a call for each number is slow
 
 
 def parse_json(text: bytes, strict: bool = True):
@@ -18,7 +20,9 @@ def parse_json(text: bytes, strict: bool = True):
     Raises:
         ValueError: It is no such JSON, or deeper than MOST_DEPTH.
     """
-    hooks = {"parse_int": _whole, "parse_constant": _refused} if strict else {}
+    hooks = {"parse_constant": _refused} if strict else {}
+    if strict and (MANY_DIGITS.search(text) or text[:1].isdigit()):
+        hooks["parse_int"] = _whole
     try:
         value = json.loads(text.decode("utf-8"), **hooks)
     except RecursionError as error:
