@@ -18,7 +18,7 @@ from .error_table import WHOLE, fill_errors
 from .model_filter import DATA, ModelFilter
 from .model_input import chosen_arrays, no_model
 from .point_values import PART
-from .proxy import setting
+from .proxy import setting, weakly
 from .trained_model import Memory
 from .vtk_arrays import add_array, attributes, numbers_of
 
@@ -132,7 +132,7 @@ class CompareNeuralVolume(ModelFilter):
         chosen = communicator.together(lambda: chosen_arrays(volume.arrays, self.settings["arrays"]))
         time, pairs = self._what(data, volume, chosen, communicator)
         self._comparison = Comparison(
-            volume, communicator, self.evaluate, data, time, with_ssim=self.settings["compute_ssim"]
+            volume, communicator, weakly(self.evaluate), data, time, with_ssim=self.settings["compute_ssim"]
         )
         self.begin("comparing with the neural volume", sum(_places(data, pairs)))
         rows = self._comparison.rows(pairs)
@@ -178,7 +178,7 @@ class CompareNeuralVolume(ModelFilter):
         """The one at hand when it is that of the answer: its values need not be evaluated again."""
         volume, known = self.open_volume(answer.path), self._comparison
         if known is None or known.volume is not volume or known.time != answer.time:
-            self._comparison = Comparison(volume, Communicator(), self.evaluate, None, answer.time, with_ssim=False)
+            self._comparison = Comparison(volume, Communicator(), weakly(self.evaluate), None, answer.time, with_ssim=False)
         return self._comparison
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import weakref
+from collections.abc import Callable
 from time import perf_counter
 
 from vtkmodules.util.vtkAlgorithm import VTKPythonAlgorithmBase
@@ -53,6 +55,13 @@ def selection(field: str):
 
     add.field, add.default = field, ()
     return add, clear
+
+
+def weakly(method: Callable) -> Callable:
+    """A method of a proxy that does not keep the proxy alive. Python's collector does not look into VTK's objects: a proxy that holds
+    its own method, if only in what a generator has begun, is never freed, nor is its model."""
+    reference = weakref.WeakMethod(method)
+    return lambda *arguments: reference()(*arguments)
 
 
 def _converted(values: tuple, default, words: tuple):

@@ -17,7 +17,7 @@ from .camera_properties import CameraProperties
 from .model_input import UNKNOWN_BOUNDS, ModelInput, chosen_arrays
 from .picture_march import PictureMarch, Scene
 from .point_values import Stopped
-from .proxy import Proxy, selection, setting
+from .proxy import Proxy, selection, setting, weakly
 from .transfer_functions import TransferFunctions
 
 MODES = ("composite", "isosurface", "maximum", "average")
@@ -138,7 +138,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
             in_passes = self.settings["refinement"] == "in passes" or (self.settings["refinement"] == "auto" and self._polled)
             try:
                 seconds = self.settings["pass_time"]
-                self._march.advance(key, lambda: self._scene(data, time), in_passes, seconds, self._on_progress)
+                self._march.advance(key, lambda: self._scene(data, time), in_passes, seconds, weakly(self._on_progress))
             except Exception as error:
                 error.shown = vtk_bridge.rank_and_size()[0] != 0  # rank 0 shows it for all
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import weakref
 
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkTable
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
@@ -17,9 +18,10 @@ from .choice_table import add_choices
 from .data_description import DataDescription, describe_data
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
-from .lattice_input import LATTICES
 from .installation import InstallationCheck
+from .lattice_input import LATTICES
 from .live_controls import LIVE, LiveControls
+from .proxy import weakly
 from .reconstruction import Reconstruction
 from .series_result import SeriesResult
 from .trained_model import Answer, Memory, TrainedModel
@@ -226,7 +228,7 @@ class TrainNeuralVolume(InstallationCheck, LiveControls, TrainingSettings):
     def _new_run(self, question: tuple, inputs) -> tuple[TrainingRun, object]:
         """A training of a question, and what is at the input."""
         communicator = Communicator(vtk_bridge.pipeline_communicator())
-        run = TrainingRun(self, communicator, self._surveys, question[1:], InputPuller(self, inputs))
+        run = TrainingRun(weakref.proxy(self), communicator, self._surveys, question[1:], InputPuller(self, inputs))
         return run, vtkDataObject.GetData(inputs[0], 0)
 
     def _question(self, request, outputs) -> tuple:
@@ -250,7 +252,7 @@ class TrainNeuralVolume(InstallationCheck, LiveControls, TrainingSettings):
         """Of `volume_passes`."""
         return {
             "path": self.model_path() or None, "checkpoint_interval": self.settings["checkpoint_interval"],
-            "on_look": self._show_look, "on_progress": self._show, "on_warning": self.warn,
+            "on_look": weakly(self._show_look), "on_progress": weakly(self._show), "on_warning": weakly(self.warn),
         }  # fmt: skip
 
     def known_model(self, job, survey) -> TrainedModel | None:

@@ -21,6 +21,7 @@ from .image_frame import ImageFrame
 from .input_puller import InputPuller
 from .lattice_input import LATTICES, LatticeInput, LatticeLook, look_at_lattice
 from .mesh_input import MeshInput
+from .proxy import weakly
 from .series_result import SeriesResult
 from .trained_model import Memory, check_target
 
@@ -30,7 +31,7 @@ class TrainingRun:
     """What a filter wants from its input, and what becomes of it.
 
     Args:
-        filter: The `TrainNeuralVolume` that asks.
+        filter: The `TrainNeuralVolume` that asks, which holds this run: weakly, see `weakly`.
         communicator: The ranks of the pipeline.
         surveys: Remembers the surveys of data that has been looked at; the same on all ranks.
         state: Of the data above, the same on all ranks; key of `surveys`.
@@ -173,7 +174,7 @@ class TrainingRun:
         settings = self.filter.settings
         return MeshInput(
             self.pull(None), choice, settings["mesh_dimensions"], settings["mesh_samples"], settings["seed"], self.communicator,
-            self.filter.network_bytes, None if base is None else base.header,
+            weakly(self.filter.network_bytes), None if base is None else base.header,
         )  # fmt: skip
 
     def _look(self, data, choice: ArrayChoice) -> LatticeLook | str:
