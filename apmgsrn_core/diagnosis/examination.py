@@ -14,8 +14,6 @@ from .parallel import mpi_findings
 from .paraview_program import paraview_findings
 from .torch_build import torch_findings
 
-INDENT = 10
-
 
 def examine_installation(host: HostProgram | None = None) -> list[Finding]:
     """Look at everything; a part that fails itself is a problem among the others.
