@@ -96,7 +96,7 @@ class TaylorGreen:
         fourth = rate(half**2 * start + length * half * third)
         self._spectrum = half**2 * start + length / 6 * (half**2 * first + 2 * half * (second + third) + fourth)
         self.steps += 1
-        self.time += length
+        self.time = round(self.time + length, 12)  # tenths stay tenths
         if not np.isfinite(self.energy()):
             raise FloatingPointError(f"time step {length:g}: expected a finite flow, found none at time {self.time:g}")
 
