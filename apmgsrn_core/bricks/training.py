@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Generator
 from time import perf_counter
 
-import numpy as np
 import torch
 
 from ..errors import ConfigError, ModelFileError, one_line

@@ -27,7 +27,7 @@ from ..network.model import Network
 from ..rendering.stored_macrocells import pack_macrocells
 from ..training.array_errors import ArrayErrors, wants_columns
 from ..training.device_sampler import DeviceSampler
-from ..training.history import History, TrainingState, psnr_of
+from ..training.history import History, psnr_of
 from ..training.placement import start_transforms
 from ..training.sampler import Sampler
 from ..training.scattered_placement import scattered_start_transforms

@@ -9,7 +9,7 @@ from ctypes import c_int8, c_int64
 
 import numpy as np
 
-from ..errors import ConfigError, ModelFileError
+from ..errors import ConfigError
 from ..kernels import native_number_coding
 from ..kernels.cpu_library import LanesStructure, LatticeStructure
 from .lane_coding import CLASSES, LIMIT, LOWEST, Frequencies, LaneDecoder, LaneEncoder, joined, too_large

@@ -8,7 +8,7 @@ from ctypes import c_double, c_int32, c_uint32, c_void_p
 
 import torch
 
-from ..errors import ConfigError, MemoryShortage
+from ..errors import ApmgsrnError, ConfigError, MemoryShortage
 from .cpu_library import GradientsStructure, GridStructure, ModelStructure, chosen_path, load
 from .threads import thread_count
 

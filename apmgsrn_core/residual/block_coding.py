@@ -16,7 +16,7 @@ from ..errors import ModelFileError
 from ..file.lane_coding import CHOICE_CLASS, FLAG_CLASS, LaneDecoder, LaneEncoder, bit_length, class_of
 from ..kernels import native_number_coding
 from . import native_blocks
-from .interpolation import ODD, STEP, WEIGHTS, Nearby, Phase, expected_size, levels, phases
+from .interpolation import ODD, STEP, WEIGHTS, Nearby, expected_size, phases
 
 CELL = 8  # points of a cell along each axis
 CHOSEN_LEVELS = 3

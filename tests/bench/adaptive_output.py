@@ -23,10 +23,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from measurement import now, numbers, parser, print_machine, print_table, write_json  # isort: skip
+from measurement import begin, now, numbers, parser, print_table, write_json  # isort: skip
 
 import numpy as np
-import torch
 from apmgsrn_core import Grid, NeuralVolume, RefinementTree, TrainConfig, psnr, refine, train_volume
 from ours import warm_up
 from volumes import Volume, load
@@ -186,9 +185,7 @@ def area_of(contour, level: float) -> float:
 
 def main() -> None:
     options = arguments()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print_machine(options.device)
+    begin(options)
     warm_up(options.device)
     rows = []
     for volume in map(load, options.volumes):

@@ -17,14 +17,13 @@ Every result is written to the JSON file as soon as it is there and is not compu
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from measurement import numbers, parser, print_machine, print_table, words, write_json  # isort: skip (sets the path)
+from measurement import begin, numbers, parser, print_table, rows_before, words, write_json  # isort: skip (sets the path)
 
 import numpy as np
 import torch
@@ -173,11 +172,9 @@ def arguments():
 
 def main() -> None:
     options = arguments()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print_machine(options.device)
+    begin(options)
     warm_up(options.device)
-    rows = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+    rows = rows_before(options)
     wanted = itertools.product(options.parameters, options.volumes, options.methods, options.seeds)
     for parameters, name, method, seed in wanted:
         volume = cropped(load(name), options.side)

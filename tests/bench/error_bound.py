@@ -11,15 +11,13 @@ error, PSNR and seconds are measured as in `rate_distortion.py`, with the stored
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import time
 from pathlib import Path
 
-from measurement import parser, print_machine, print_table, words, write_json  # isort: skip (sets the path)
+from measurement import begin, parser, print_table, rows_before, words, write_json  # isort: skip (sets the path)
 
 import numpy as np
-import torch
 from apmgsrn_core import ModelFile, TrainConfig, train_volume
 from ours import warm_up
 from rate_distortion import OpenArray, OpenNetwork, Stored, figures
@@ -79,11 +77,9 @@ def arguments():
 
 def main() -> None:
     options = arguments()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print_machine(options.device)
+    begin(options)
     warm_up(options.device)
-    rows = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+    rows = rows_before(options)
     try:
         version = importlib.import_module("imagecodecs").__version__
     except ImportError as error:

@@ -125,6 +125,13 @@ def machine(device: str = "cpu") -> dict:
     return found
 
 
+def begin(options: argparse.Namespace) -> None:
+    """Set the threads that `parser` took, and print the machine."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    print_machine(options.device)
+
+
 def print_machine(device: str) -> None:
     """One line."""
     found = machine(device)
@@ -194,6 +201,11 @@ def _cell(value) -> str:
     if isinstance(value, (list, tuple)):
         return f"{_cell(value[0])} ({_cell(value[1])} to {_cell(value[2])})"  # a middle and its spread
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def rows_before(options: argparse.Namespace) -> list[dict]:
+    """Those that `write_json` wrote before, which need not be measured again."""
+    return json.loads(options.json.read_text())["rows"] if options.json and options.json.exists() else []
 
 
 def write_json(options: argparse.Namespace, rows: list[dict], **more) -> None:

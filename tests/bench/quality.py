@@ -25,9 +25,8 @@ import json
 import statistics
 import time
 
-from measurement import parser, print_machine, print_table, settings, words, write_json  # isort: skip
+from measurement import begin, parser, print_table, settings, words, write_json  # isort: skip
 
-import torch
 from apmgsrn_core import ModelConfig, TrainConfig, psnr, train_volume
 from ours import warm_up
 from volumes import Volume, load
@@ -96,9 +95,7 @@ def measure(volume: Volume, name: str, variant: dict, options) -> dict:
 
 def main() -> None:
     options = arguments()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print_machine(options.device)
+    begin(options)
     warm_up(options.device)
     chosen = options.only or list(options.variants)
     rows = []

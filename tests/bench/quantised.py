@@ -13,12 +13,11 @@ float32 file. Of a pulled network the float32 file has what rounding by PULLED o
 from __future__ import annotations
 
 import functools
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from measurement import parser, print_machine, print_table, settings, words, write_json  # isort: skip (sets the path)
+from measurement import begin, parser, print_table, rows_before, settings, words, write_json  # isort: skip (sets the path)
 
 import torch
 from apmgsrn_core import ModelConfig, NeuralVolume, TrainConfig, psnr, train_volume
@@ -107,10 +106,8 @@ def arguments():
 
 def main() -> None:
     options = arguments()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print_machine(options.device)
-    rows = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+    begin(options)
+    rows = rows_before(options)
     for volume in map(load, options.volumes):
         for name in options.models:
             for way in options.ways if name == "small" else ["plain"]:

@@ -23,7 +23,6 @@ volume beside it where matplotlib can be imported.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -31,10 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measurement import numbers, parser, print_machine, print_table, words, write_json  # isort: skip (sets the path)
+from measurement import begin, numbers, parser, print_table, rows_before, words, write_json  # isort: skip (sets the path)
 
 import numpy as np
-import torch
 from apmgsrn_core import ModelConfig, NeuralVolume, Region, TrainConfig, parameters_for, rate_bytes_for, train_volume
 from apmgsrn_core.command_line.comparison import errors_of
 from ours import warm_up
@@ -268,11 +266,9 @@ def methods_of(options) -> tuple[list[str], str]:
 
 def main() -> None:
     options = arguments()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print_machine(options.device)
+    begin(options)
     warm_up(options.device)
-    rows = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+    rows = rows_before(options)
     methods, version = methods_of(options)
     for volume in map(load, options.volumes):
         for size in targets(volume, options):

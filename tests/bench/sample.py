@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import statistics
 
-from measurement import numbers, paired, parser, print_machine, print_table, ratio, words, write_json  # isort: skip
+from measurement import begin, numbers, paired, parser, print_table, ratio, words, write_json  # isort: skip
 
 import torch
 from apmgsrn_core import LatticeConfig, ModelConfig, TrainConfig
@@ -112,9 +112,7 @@ def rates(seconds: dict[str, list[float]], count: int) -> list[dict]:
 
 def main() -> None:
     options = arguments()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print_machine(options.device)
+    begin(options)
     kernels = variants(options.kernels, options.paths, options.device)
     volume = load(options.volumes[0])
     rows = []
