@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from apmgsrn_core import LatticeConfig, ModelConfig
 from apmgsrn_core.errors import ConfigError, ModelFileError
-from apmgsrn_core.file import native_coding, time_coding
+from apmgsrn_core.file import native_coding
 from apmgsrn_core.file.lane_coding import CLASSES, LIMIT, NUMBER_LIMIT, LaneDecoder, LaneEncoder, class_of
 from apmgsrn_core.file.native_coding import NativeLaneDecoder, NativeLaneEncoder, lane_decoder, lane_encoder
 from apmgsrn_core.file.number_blocks import NumberBlock, number_blocks, tensor_shapes
@@ -120,14 +120,6 @@ def test_networks_give_the_same_bytes(config, step, scale, monkeypatch):
     now = in_both(monkeypatch, lambda: unpack_tensors(delta, config, before))
     again = in_both(monkeypatch, lambda: pack_tensors(now, steps, config, before))
     assert isinstance(again, bytes) and all(np.isfinite(t).all() for t in now.values())
-
-
-def test_a_block_too_large_for_the_library_is_walked_in_python(monkeypatch):
-    config = CONFIGS[0]
-    data = in_both(monkeypatch, lambda: pack_tensors(random_tensors(config), steps_of(config, 0.01), config))
-    monkeypatch.setattr(time_coding, "MOST_NUMBERS", 100)
-    assert data == in_both(monkeypatch, lambda: pack_tensors(random_tensors(config), steps_of(config, 0.01), config))
-    in_both(monkeypatch, lambda: unpack_tensors(data, config))
 
 
 @pytest.mark.slow
