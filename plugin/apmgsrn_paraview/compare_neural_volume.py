@@ -83,6 +83,7 @@ class CompareNeuralVolume(ModelFilter):
         return tuple(whole), rank, size, 0
 
     def produce(self, request, inputs, outputs) -> None:
+        self.check_input(self.state_above(request, outputs))
         question = self._question(request, outputs)
         answer = self._answers.get(question)
         if answer is None:

@@ -8,6 +8,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from apmgsrn_core import list_devices
 
 from . import vtk_bridge
+from .agreed_input import AgreedInput
 from .data_leaves import leaves_of
 from .model_input import ModelArrays, ModelInput, find_model
 from .point_values import Stopped, Values, evaluate
@@ -16,7 +17,7 @@ from .proxy import Proxy, setting
 DATA, MODEL = 0, 1  # input ports
 
 
-class ModelFilter(ModelArrays, Proxy):
+class ModelFilter(AgreedInput, ModelArrays, Proxy):
     """Two inputs: any data set or composite one, and perhaps an output of a neural volume that names the model.
 
     The model is that of FileName, otherwise of the port Model, otherwise of the input's own field data.
@@ -56,12 +57,15 @@ class ModelFilter(ModelArrays, Proxy):
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:
         """Of the model only the name of its file is wanted: what is there already, or as little as can be."""
         vtk_bridge.request_least(inputs[MODEL])
+        self.agree_on_input(self.state_above(request, outputs), self._connected_ports(), outputs)
         return 1
+
+    def _connected_ports(self) -> list:
+        return [DATA, MODEL] if self.GetNumberOfInputConnections(MODEL) else [DATA]
 
     def state_above(self, request, outputs) -> tuple:
         """What changes on all ranks at once: the pipelines above, and the time that is asked for."""
-        ports = [DATA, MODEL] if self.GetNumberOfInputConnections(MODEL) else [DATA]
-        upstream = [self.GetInputExecutive(port, 0) for port in ports]
+        upstream = [self.GetInputExecutive(port, 0) for port in self._connected_ports()]
         above = tuple((executive.__this__, executive.GetPipelineMTime()) for executive in upstream)
         return above, vtk_bridge.requested_time(request, outputs)
 

@@ -64,6 +64,7 @@ class SampleNeuralVolume(ModelFilter):
         return tuple(steps or ())
 
     def produce(self, request, inputs, outputs) -> None:
+        self.check_input(self.state_above(request, outputs))
         source = vtkDataObject.GetData(inputs[DATA], 0)
         target = vtkDataObject.GetData(outputs, 0)
         taken = self._taken_names(source, request, outputs)

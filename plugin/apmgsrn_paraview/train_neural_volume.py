@@ -14,6 +14,7 @@ from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline 
 from apmgsrn_core import Communicator, ConfigError, ModelFileError
 
 from . import trained_model, vtk_bridge
+from .agreed_input import AgreedInput
 from .choice_table import add_choices
 from .data_description import DataDescription, describe_data
 from .image_frame import ImageFrame
@@ -34,7 +35,7 @@ MISSED = 0.5  # dB: a training for bytes comes so near to the PSNR that is wante
 HEARD = 0.01  # ParaView's window hears clicks on its abort button where at least so much is done
 
 
-class TrainNeuralVolume(InstallationCheck, LiveControls, TrainingSettings):
+class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, TrainingSettings):
     """`TrainNeuralVolume`: the ranks train the bricks together, and every rank fills the piece that is asked of it.
 
     RequestData runs far more often than anything changes (other ports, other pieces), so the
@@ -100,9 +101,11 @@ class TrainNeuralVolume(InstallationCheck, LiveControls, TrainingSettings):
             vtk_bridge.request(info, frame.corner)
         else:
             vtk_bridge.request_piece(info, frame.extent)
+        self.agree_on_input(self._question(request, outputs), [0], outputs)
         return 1
 
     def produce(self, request, inputs, outputs) -> None:
+        self.check_input(self._question(request, outputs))
         answer = self._answer(request, inputs, outputs)
         model, rank = answer.model, vtk_bridge.rank_and_size()[0]
         volume = self._open(model)
