@@ -200,3 +200,13 @@ def test_numbers_at_the_limit(monkeypatch, word):
     assert (time_coding._code_numbers(lane_decoder(data, block.lanes), block, np.zeros(7, np.int64), None) == numbers).all()
     with pytest.raises(ModelFileError):
         time_coding._code_numbers(lane_decoder(data, block.lanes), block, weights, None)
+
+
+@pytest.mark.parametrize("code", [-32768, -401, 441, 32767])
+def test_a_step_that_there_cannot_be(code):
+    """Of a bias, whose step is told in the head of its block alone."""
+    index = [b.one_step for b in number_blocks(CONFIG)].index(True)
+    data = bytearray(coded_tensors())
+    time_coding.BLOCK.pack_into(data, 1 + time_coding.BLOCK.size * index, False, *[0] * 7, code)
+    with pytest.raises(ModelFileError, match=f"step codes from -400 to 440, found {code}"):
+        unpack_tensors(bytes(data), CONFIG)

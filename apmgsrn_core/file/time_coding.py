@@ -128,8 +128,9 @@ def _encode_block(coder: LaneEncoder, block: NumberBlock, values, base, codes: n
 def _code_steps(coder: LaneEncoder | LaneDecoder, block: NumberBlock, middle: int, offsets: np.ndarray | None) -> np.ndarray:
     """(lanes,) or (1,) codes of a block's steps."""
     if block.one_step:
-        return np.array([middle])
-    codes = middle + coder.row(class_of(np.full(block.lanes, 32)), offsets)
+        codes = np.array([middle])
+    else:
+        codes = middle + coder.row(class_of(np.full(block.lanes, 32)), offsets)
     low, high = STEP_CODES
     if codes.min() < low or codes.max() > high:
         raise ModelFileError(
@@ -218,7 +219,7 @@ def _step_sizes(codes: np.ndarray) -> np.ndarray:
 
 def _values(base, q: np.ndarray, codes: np.ndarray, name: str) -> np.ndarray:
     values = base + q * _step_sizes(codes)
-    if np.abs(values).max() > np.finfo(np.float32).max:
+    if not np.abs(values).max() <= np.finfo(np.float32).max:
         raise ModelFileError(f"coded network: {name}: expected finite float32 numbers, found {np.abs(values).max():.3g}")
     return values.astype(np.float32)
 
