@@ -61,6 +61,7 @@ class BrickTraining:
         if state is None:
             return 0
         try:
+            self._check(state)
             self.restore(state)
         except ConfigError as error:
             logger.warning("checkpoint %s cannot be used, the training starts anew: %s", checkpoint.path, error)
@@ -97,17 +98,16 @@ class BrickTraining:
             "history": self.history.checkpoint(), "back_offs": self.back_offs,
         }  # fmt: skip
 
-    def restore(self, state: dict) -> None:
-        """Go on from a `state`.
-
-        Raises:
-            ConfigError: It is of another kind of training, or the device has no room for its data. Nothing is changed.
-        """
+    def _check(self, state: dict) -> None:
+        """Before the first step: ConfigError unless a state is one of such a training."""
         if state.get("kind") != self._kind:
             raise ConfigError(f"state of a training: expected one of {self._kind}, found {state.get('kind')}")
         like = {**self.state(), "sampler": {}}  # its arrays may have another cut
         like.pop("back_offs", None)  # older ones have none
         check_alike(state, like, "state of a training")
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state` of this training. ConfigError: the device has no room for its data; nothing is changed."""
         self.sampler.restore(state["sampler"])  # the only one that may refuse
         self.step.restore(state["step"])
         self.schedule.restore(state["schedule"])
