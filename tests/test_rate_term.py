@@ -5,17 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from volumes import wave
 
 from apmgsrn_core import ConfigError, Grid, LatticeConfig, ModelConfig, NeuralVolume, TrainConfig, train_volume, usual_rate_bytes
+from apmgsrn_core.bricks.storage import store_network
 from apmgsrn_core.file.model_file import ModelFile
 from apmgsrn_core.file.network_reader import read_network
 from apmgsrn_core.network.model import Network
 from apmgsrn_core.training import rate_term
 from apmgsrn_core.training.rate_term import RateTerm
+from apmgsrn_core.training.sampler import Batch
 
 QUIET = {"on_progress": lambda state: True, "on_warning": lambda line: None, "device": "cpu"}
 RATE = {"batch_size": 2000, "iterations": 500}
@@ -297,3 +300,23 @@ def test_the_coder_is_asked_as_often_as_is_said(monkeypatch):
     values, grid = rough((12, 12, 12))
     train(values, grid, 4200, iterations=100)
     assert len(asked) == len(rate_term.MEASURED_AT)
+
+
+@pytest.mark.parametrize("share", [0.99, 0.95, 0.85])
+def test_features_are_left_out_where_there_are_too_many_bytes(share):
+    """As few as it takes, so that the bytes are met within three per cent."""
+    network = Network(replace(ModelConfig.of_bytes(8000, (32, 31, 30)), output_components=1), torch.Generator().manual_seed(0))
+    network.feature_step = 1 / 32
+    with torch.no_grad():
+        network.features.copy_(torch.randn(network.features.shape, generator=torch.Generator().manual_seed(1)) * network.feature_step)
+    batch = Batch(torch.rand(500, 3) * 2 - 1, torch.zeros(500, 1), torch.ones(500, 1), np.zeros(500, dtype=np.int64))
+
+    def stored(most: int) -> tuple[int, np.ndarray]:
+        found = store_network(network, batch, 0.05, None, None, feature_step=network.feature_step, most_bytes=most)
+        return len(safetensors.numpy.load(found.section)["coded"]), found.network.features.numpy()
+
+    size, features = stored(0)
+    fewer, left = stored(round(share * size))
+    assert (fewer == size) if share > 0.98 else 0.97 * share * size <= fewer <= 1.03 * share * size
+    kept = left != 0
+    assert (left[kept] == features[kept]).all() and np.abs(features[~kept]).max() <= 2 * network.feature_step

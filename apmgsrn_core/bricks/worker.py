@@ -190,7 +190,7 @@ class BrickWorker:
         )  # fmt: skip
         stored = store_network(
             network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick],
-            functools.partial(self._cells_of, brick), network.feature_step,
+            functools.partial(self._cells_of, brick), network.feature_step, plan.train.rate_bytes,
         )  # fmt: skip
         error = mean_squared_error([stored.network], check)
         errors = ArrayErrors(check, self.arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self.arrays) else (error,)

@@ -18,7 +18,7 @@ from ..network.model_config import ModelConfig
 from .train_config import TrainConfig
 
 CHUNK_VALUES = 1 << 22
-TRAINING_VERSION = 6  # raise it when the same settings begin to give another model
+TRAINING_VERSION = 7  # raise it when the same settings begin to give another model
 
 
 def content_hash(values: np.ndarray) -> str:
