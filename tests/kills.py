@@ -171,6 +171,7 @@ def kill_at_random(folder: Path, ranks: int, count: int, seed: int) -> tuple[Kil
         kill = training.killed(moments.uniform(0, training.seconds), older if len(kills) % 2 else b"")
         if kill is not None:
             kills.append(kill)
+            print(len(kills), kill, flush=True)  # a long run shows how far it is
     return training, kills
 
 

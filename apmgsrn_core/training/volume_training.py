@@ -48,13 +48,14 @@ class TrainingResult:
         missing: Values that are NaN or infinite, or hidden: they are not trained, and the model has none there.
         stop_reason: "iterations", "time budget", "psnr reached", "converged", "stopped by user", "constant data"; of many
             bricks all that occurred, with commas.
-        warnings: Readable lines: what a user should know of the data and the settings, and of a training that did not go straight.
+        warnings: Readable lines: what a user should know of the data and the settings, and the notes.
         seconds: That the training took, the survey left out.
         key: Stored in the model; "" when the user stopped it.
         layout: The bricks.
         model: The bytes of the model file; None when it was written to `path`.
         path: See `train_volume`.
         device: That `volume` computes on.
+        notes: Where a training did not go straight: it diverged, or its device failed.
     """
 
     history: dict[str, np.ndarray]
@@ -69,6 +70,7 @@ class TrainingResult:
     model: bytes | None
     path: str
     device: str
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def volume(self) -> NeuralVolume:
@@ -214,13 +216,13 @@ def _result(
     counts = [job.layout.owned(brick).count for brick, *_ in bricks]
     error = sum(line[2] * n for line, n in zip(bricks, counts)) / sum(counts)
     errors = [sum(line[4][a] * n for line, n in zip(bricks, counts)) / sum(counts) for a in range(len(job.arrays))]
-    notes = [note if job.layout.count == 1 else f"brick {line[0]}: {note}" for line in bricks for note in line[5]]
+    notes = tuple(note if job.layout.count == 1 else f"brick {line[0]}: {note}" for line in bricks for note in line[5])
     stopped = sorted(set(reasons) - {"constant data"}) or ["constant data"]
     history = merged_table([(line[0], line[3]) for line in bricks])
     logger.info("trained %r: %s, %.2f dB", job.name, ", ".join(stopped), psnr_of(error))
     return TrainingResult(
         history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, survey.missing, ", ".join(stopped), (*warnings, *notes), seconds, key, job.layout, data, "" if path is None else os.fspath(path),
-        ",".join(map(str, devices)),
+        ",".join(map(str, devices)), notes,
     )  # fmt: skip
 
 

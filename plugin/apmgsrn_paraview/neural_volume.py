@@ -137,6 +137,7 @@ class NeuralVolume(InstallationCheck, FollowedView, ModelArrays, Proxy):
             self._fill_tree(output, volume, fields, time)
         else:
             self._fill_lattice(output, volume, fields, time, vtk_bridge.requested_extent(outputs))
+        self.status += "".join(f"; {warning}" for warning in volume.warnings)
         if volume.times:
             output.GetInformation().Set(vtkDataObject.DATA_TIME_STEP(), self._time_of_values(volume, time))
         vtk_bridge.tag_model(output, self._path())

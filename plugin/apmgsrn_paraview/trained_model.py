@@ -79,6 +79,7 @@ def describe(result, job, target: str) -> TrainedModel:
     model.status = (
         f"trained ({result.stop_reason}): {quality(result)} after {bricks}{steps} iterations"
         f" and {result.seconds:.1f} s{holes}, {size} bytes, ratio {job.byte_count / size:.1f}{kept_bounds(result)}"
+        + "".join(f"; {note}" for note in result.notes)
     )
     save(model, target)
     return model
