@@ -1,4 +1,4 @@
-"""What the fuzz test does with a file: all that a user would, on a small scale. Each probe returns numbers that tell what was read."""
+"""What the fuzz test does with a file: all that a user would, on a small scale. A probe returns the numbers that were read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 from hostile_seeds import MODEL, QUIET, TRAINING
 from volumes import tiny, wave
 
-from apmgsrn_core import Camera, NeuralVolume, Region, RenderOptions, TransferFunction, VolumeRenderer, convert_reference, open_volume
-from apmgsrn_core import train_volume
+from apmgsrn_core import (
+    Camera, NeuralVolume, Region, RenderOptions, TransferFunction, VolumeRenderer, convert_reference, open_volume, train_volume,
+)  # fmt: skip
 from apmgsrn_core.command_line import description
 from apmgsrn_core.command_line.opacity_and_colour import read_colour_map
 from apmgsrn_core.command_line.points import read_points

@@ -74,8 +74,9 @@ def models() -> dict[str, bytes]:
     cells, cell_grid = wave((10, 9, 8), association="cell")
     large, large_grid = wave((33, 32, 31))
     return {
-        "float16": _trained(values, grid, unit="kg/m^3"), "float32": _stretched(), "rounded": _trained(values, grid, rounding=0.1),
-        "compact": _trained(values, grid, LATTICES, 0.1, rate_bytes=4000), "bricks": _trained(*_holes(), rounding=0.1, bricks=(2, 2, 1)),
+        "float16": _trained(values, grid, unit="kg/m^3"), "float32": _stretched(),
+        "rounded": _trained(values, grid, rounding=0.1), "compact": _trained(values, grid, LATTICES, 0.1, rate_bytes=4000),
+        "bricks": _trained(*_holes(), rounding=0.1, bricks=(2, 2, 1)),
         "cells": _trained(cells, cell_grid, bricks=(1, 2, 1)), "series": _series(), "mask": _trained(*_holes()),
         "residual": _trained(*_holes(), LATTICES, 0.1, error_bound=0.02, bricks=(2, 1, 1)), "arrays": _arrays(),
         "mesh": _mesh(),

@@ -112,13 +112,15 @@ def _changed(value, draw: random.Random):
 def _other(value, draw: random.Random):
     """Something in place of a value, of its own kind as a rule."""
     if draw.random() < 0.4:
-        return draw.choice((None, [], {}, DEEP, draw.choice(NUMBERS), draw.choice(TEXTS), [1, 1, 1], [2**40] * 3, {"kind": "log"}, [2, 1, 1], [1e30], [0.5]))
+        lists = ([], [1, 1, 1], [2, 1, 1], [2**40] * 3, [1e30], [0.5])
+        return draw.choice((None, {}, DEEP, draw.choice(NUMBERS), draw.choice(TEXTS), {"kind": "log"}, *map(list, lists)))
     if isinstance(value, str):
         return draw.choice((*TEXTS, value + "0", value[:-1], value * 2))
     if isinstance(value, (int, float)):
         return draw.choice((*NUMBERS, value + 1, value - 1, value * 2, -value))
     if isinstance(value, list):
-        return draw.choice((value[:-1], value + value[-1:], value[::-1], [draw.choice(NUMBERS)] * len(value), [[v] for v in value]))
+        numbers = [draw.choice(NUMBERS)] * len(value)
+        return draw.choice((value[:-1], value + value[-1:], value[::-1], numbers, [[v] for v in value]))
     return {}
 
 
@@ -267,7 +269,8 @@ def text(data: bytes, draw: random.Random) -> bytes:
             return data
         found = draw.choice(places)
         plain = str(draw.choice(NUMBERS)).encode()
-        other = draw.choice((plain, plain, draw.choice(places)[0], draw.choice(TEXTS).encode(), b"", b"((((" * 2000, b"</" + found[0]))
+        words = (draw.choice(places)[0], draw.choice(TEXTS).encode(), b"", b"((((" * 2000, b"</" + found[0])
+        other = draw.choice((plain, plain, *words))
         data = data[: found.start()] + other + data[found.end() :]
     return data
 

@@ -60,6 +60,17 @@ def same(found) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other))
 
 
+def noise() -> np.ndarray:
+    """Values of a block of a residual."""
+    return np.random.default_rng(0).integers(-9000, 9000, SHAPE)
+
+
+def cells() -> Macrocells:
+    """Ranges from 0 on."""
+    high = np.random.default_rng(0).uniform(0, 1, (7, 8, 9)).astype(np.float32)
+    return Macrocells(np.zeros_like(high), high)
+
+
 def rows_and_classes():
     generator = np.random.default_rng(0)
     classes = [generator.integers(0, CLASSES, n) for n in (7, 3, 7, 5, 1, 7)]
@@ -98,7 +109,7 @@ def test_lanes(data, lanes):
 
 @TWINS
 @OFTEN
-@given(damaged(encode_block(np.random.default_rng(0).integers(-9000, 9000, SHAPE))[0]), st.tuples(*[st.integers(1, 20)] * 3))
+@given(damaged(encode_block(noise())[0]), st.tuples(*[st.integers(1, 20)] * 3))
 def test_blocks_of_a_residual(data, other):
     for shape in (SHAPE, other):
         found = verdicts(lambda: [decode_block(data, shape)])  # noqa: B023
@@ -126,7 +137,7 @@ def test_differences_to_a_step_before(data):
 
 
 @OFTEN
-@given(damaged(pack_blocks([0.5, 0.0], [[encode_block(np.random.default_rng(0).integers(-9000, 9000, SHAPE))[0]]])), st.integers(1, 200))
+@given(damaged(pack_blocks([0.5, 0.0], [[encode_block(noise())[0]]])), st.integers(1, 200))
 def test_residuals(data, length):
     def work():
         residual = ResidualBlocks(data, (9, 8, length), 2)
@@ -145,7 +156,7 @@ def test_masks(data, other):
 
 
 @OFTEN
-@given(damaged(Macrocells(np.zeros((7, 8, 9), np.float32), np.random.default_rng(0).uniform(0, 1, (7, 8, 9)).astype("f4")).to_bytes()))
+@given(damaged(cells().to_bytes()))
 def test_macrocells(data):
     found = verdict(lambda: [Macrocells.from_bytes(data, "cells")])
     if not isinstance(found, str):
@@ -160,7 +171,8 @@ def zeros(numbers: int):
     """(config, bytes) of a network of about so many numbers, all zero: the most that a byte can stand for."""
     config = ModelConfig(1, 1, (128, 128, max(numbers >> 14, 1)), hidden_layers=0, output_components=1)
     tensors = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(config).items()}
-    return config, pack_tensors(tensors, tuple(np.full(1 if b.one_step else b.lanes, 1.0) for b in number_blocks(config)), config)
+    steps = tuple(np.full(1 if b.one_step else b.lanes, 1.0) for b in number_blocks(config))
+    return config, pack_tensors(tensors, steps, config)
 
 
 @TWINS

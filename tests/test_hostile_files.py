@@ -1,6 +1,6 @@
-"""Damaged and hostile files of every kind: the right values or an error of ours, in little memory; nothing is run, no path escapes.
+"""Damaged and hostile files of every kind: the right values or an error of ours, in little memory; nothing runs, no path escapes.
 
-`hostile_run.py` has the cases and repeats one of them; here are as many as the tier allows, and some hostile files made by hand.
+`hostile_run.py` has the cases and repeats one of them; here are as many as the tier allows, and hostile files made by hand.
 """
 
 import argparse
