@@ -16,7 +16,7 @@ from ..network.model_config import ModelConfig
 
 
 OVER, THINNED = 1.02, 1.005  # times the bytes that are wanted: when features are left out, and until when
-THRESHOLDS, HALVINGS = (0.5, 2.0), 7  # of the rounding step, under which features are left out
+HALVINGS = 8  # of the share of the features that are left out
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,13 @@ def store_network(
 def _thinned(network: Network, step: float, most_bytes: float, code: Callable[[Network], tuple]) -> tuple[bytes, str]:
     """What `code` gives for a network without those of its features that are nearest to zero, as few as so many bytes ask for; where
     the training has not quite come to its bytes."""
-    (low, high), best = THRESHOLDS, None
+    sizes = network.features.detach().abs()
+    order = torch.argsort(sizes, stable=True)[int((sizes < step / 2).sum()) :]  # of those that are not rounded to zero
+    low, high, best = 0.0, 1.0, None
     for _ in range(HALVINGS):
         middle, thin = (low + high) / 2, copy.deepcopy(network)
         with torch.no_grad():
-            thin.features[thin.features.abs() < middle * step] = 0.0
+            thin.features[order[: round(middle * len(order))]] = 0.0
         coded = code(thin)
         small = len(coded[0]) <= most_bytes
         low, high = (low, middle) if small else (middle, high)
