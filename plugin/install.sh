@@ -122,7 +122,7 @@ gpu=no
 if [ -n "$(ls /proc/driver/nvidia/gpus 2>/dev/null)" ] || nvidia-smi -L >/dev/null 2>&1; then gpu=yes; fi
 
 requirements=("safetensors>=0.4,<1" "tqdm>=4,<5") # the ranges of pyproject.toml
-if [ "$level" = tests ]; then requirements+=("pytest>=7,<10" "hypothesis>=6,<7" "pytest-randomly>=3,<6"); fi
+if [ "$level" = tests ]; then requirements+=("pytest>=7,<10" "hypothesis>=6,<7"); fi
 
 # What was asked for, and on which Python: a stamp that holds it is written last of all.
 request="$(printf '%s\n' "$(cksum <"${BASH_SOURCE[0]}")" "$gpu")"

@@ -37,6 +37,9 @@ esac
 # Only this checkout decides what is tested; ParaView's settings and recent files go to a folder of their own.
 unset PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV PV_PLUGIN_PATH PV_PLUGIN_CONFIG_FILE
 bash plugin/install.sh tests || exit 1
+if [ "$tier" = shuffled ] && ! "$root/.venv/bin/python" -c "import pytest_randomly" 2>/dev/null; then
+  "$root/.venv/bin/python" -m pip install --quiet --no-deps "pytest-randomly>=3,<6" || exit 1
+fi
 source plugin/env.sh || exit 1
 
 home="$(mktemp -d)" || exit 1

@@ -26,6 +26,7 @@ def test_the_project_needs_what_the_doctor_asks_for():
 def test_the_installation_takes_the_same():
     assert all(f'"{specifier(name)}"' in INSTALL for name in ("torch", "safetensors", "tqdm"))
     assert all(f'"{one}"' in INSTALL for one in listed("tests"))
+    assert all(f'"{one}"' in (ROOT / "tests" / "run.sh").read_text() for one in listed("shuffled"))
     advice = (ROOT / "plugin" / "apmgsrn_paraview" / "torch_advice.py").read_text()
     assert f"""PACKAGES = '"{specifier("torch")}" safetensors tqdm'""" in advice
     low, high = (numbers_of(bound) for bound in NEEDED["torch"])
@@ -35,7 +36,7 @@ def test_the_installation_takes_the_same():
 
 
 def test_all_have_an_upper_bound():
-    for requirement in listed("dependencies") + listed("tests") + listed("onnx") + listed("codecs"):
+    for requirement in listed("dependencies") + listed("tests") + listed("shuffled") + listed("onnx") + listed("codecs"):
         assert "<" in requirement, requirement
 
 
