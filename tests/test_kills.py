@@ -34,7 +34,8 @@ def test_killed_while_the_model_is_written(tmp_path):
     training, kills = kill_in_last_writes(tmp_path, every=7)
     assert_unharmed(training, kills)
     found = [kill.found for kill in kills]
-    assert found[0] == "4 bricks, 0 checkpoints, the older model" and found[-1].endswith(", the model"), found
+    assert found[0].startswith("4 bricks, ") and found[0].endswith(", the older model"), found
+    assert found[-1].endswith(", the model"), found
 
 
 @pytest.mark.long
