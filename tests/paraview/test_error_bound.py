@@ -189,13 +189,13 @@ def test_the_panel_says_what_comes_on_top():
     assert "plus" not in info(plain, "EffectiveModel")
     assert info(bound, "EstimatedRatio") == 0 < info(plain, "EstimatedRatio")
     assert 8_000 < info(bound, "EstimatedBytes") < info(plain, "EstimatedBytes")
-    bound.ErrorBound = 1e-4
+    bound.ErrorBound = 1e-6
     bound.UpdatePipelineInformation()
     tight = info(bound, "EstimatedBytes")
     assert tight > 8_000
     bound.ErrorBoundMode = "Absolute"
     bound.UpdatePipelineInformation()
-    assert info(bound, "EffectiveModel").endswith("an error of at most 0.0001") and info(bound, "EstimatedBytes") < tight
+    assert info(bound, "EffectiveModel").endswith("an error of at most 1e-06") and info(bound, "EstimatedBytes") < tight
     bound.ErrorBounds = [0.0, 0.5]
     assert info(bound, "EffectiveModel").endswith("plus what keeps errors of at most 0, 0.5 (0: any)")
     bound.ErrorBounds = []
