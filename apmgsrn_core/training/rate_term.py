@@ -32,8 +32,8 @@ MOST_EXCESS, MOST_PULL, MOST_DRIFT = 0.7, 1.0, 9.0  # of the bytes' and of the p
 MEASURED_AT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.94, 0.97)  # of the training: the coder's own bytes
 SELDOM_MEASURED_AT = (0.15, 0.4, 0.7, 0.9)  # where no native code does it: it takes seconds then
 POINTS = 1 << 13  # on which the decoder's rounding is found for that
-SPARE, FREE = 0.85, 2.0  # share of the bytes, and fall of the price's logarithm, at which rounding becomes finer
-AGAIN, REFINED_UNTIL, LEAST_STEPS = 0.04, 0.6, 200  # shares of the training, and steps from its start, for that
+FREE = 2.0  # fall of the price's logarithm at which rounding becomes finer
+AGAIN, REFINED_UNTIL, LEAST_STEPS = 0.04, 0.72, 200  # shares of the training, and steps from its start, for that
 GAIN, GAINED_AT, GAIN_POWER = 4.5, 0.75, 1.5  # dB that a training gains from its start until that share of it is done, and how
 DECIBELS = 6.0  # that e times as many bytes gain, about
 NUMBER_BITS, CODED_PART = 8.0, 0.8  # of a number that is no feature, and of the expected bits of features, until it is measured
@@ -103,9 +103,9 @@ class RateTerm:
         self.price = FIRST_PRICE * math.exp(self._drifted + min(max(pull * excess, -MOST_PULL), MOST_PULL))
 
     def _refine(self, progress: float) -> None:
-        """Halve the rounding step where bytes that cost nothing are left: what rounding adds is then all of the error."""
-        spare = self.bits < 8.0 * SPARE * self._config.rate_bytes and self._drifted < -FREE
-        if spare and self._steps >= LEAST_STEPS and self._refined + AGAIN <= progress <= REFINED_UNTIL:
+        """Halve the rounding step where bits cost next to nothing, whatever the price falls to: what rounding adds is then all of
+        the error. (Where a step is right, the price rises: by e^2 to e^4 on turbulent volumes.)"""
+        if self._drifted < -FREE and self._steps >= LEAST_STEPS and self._refined + AGAIN <= progress <= REFINED_UNTIL:
             self.step, self._refined = 0.5 * self.step, progress
             self._network.feature_step = self.step
 
