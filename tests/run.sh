@@ -30,7 +30,7 @@ done
 # The limits are for a hang, not for speed: a rank that waits for another would wait for ever.
 case "$tier" in
   quick) selected="not slow and not mpi and not gui and not long"; limit=300 ;;
-  default | shuffled) selected="not long"; limit=2100 ;;
+  default | shuffled) selected="not long"; limit=2400 ;;
   long) selected=""; limit=14400 ;;
 esac
 
