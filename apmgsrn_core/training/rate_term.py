@@ -34,7 +34,8 @@ SELDOM_MEASURED_AT = (0.15, 0.4, 0.7, 0.9)  # where no native code does it: it t
 POINTS = 1 << 13  # on which the decoder's rounding is found for that
 FREE = 2.0  # fall of the price's logarithm at which rounding becomes finer
 AGAIN, LEAST_STEPS = 0.04, 200  # share of the training, and steps from its start, for that
-REFINED_UNTIL, PSNR_REFINED_UNTIL, PSNR_SPARE = 0.72, 0.6, 0.85  # share of the training; of one for a PSNR, or it is exceeded, and of its bytes
+REFINED_UNTIL, REFINED_BELOW = 0.72, 1.05  # shares of the training, and of the bytes, which a finer rounding raises at first
+PSNR_REFINED_UNTIL, PSNR_REFINED_BELOW = 0.6, 0.85  # of a training for a PSNR, or it is exceeded
 GAIN, GAINED_AT, GAIN_POWER = 4.5, 0.75, 1.5  # dB that a training gains from its start until that share of it is done, and how
 DECIBELS = 6.0  # that e times as many bytes gain, about
 NUMBER_BITS, CODED_PART = 8.0, 0.8  # of a number that is no feature, and of the expected bits of features, until it is measured
@@ -107,8 +108,8 @@ class RateTerm:
         """Halve the rounding step where bits cost next to nothing, whatever the price falls to: what rounding adds is then all of
         the error. (Where a step is right, the price rises: by e^2 to e^4 on turbulent volumes.)"""
         config = self._config
-        until = PSNR_REFINED_UNTIL if config.rate_psnr else REFINED_UNTIL
-        free = self._drifted < -FREE and (not config.rate_psnr or self.bits < 8.0 * PSNR_SPARE * config.rate_bytes)
+        until, below = (PSNR_REFINED_UNTIL, PSNR_REFINED_BELOW) if config.rate_psnr else (REFINED_UNTIL, REFINED_BELOW)
+        free = self._drifted < -FREE and self.bits < 8.0 * below * config.rate_bytes
         if free and self._steps >= LEAST_STEPS and self._refined + AGAIN <= progress <= until:
             self.step, self._refined = 0.5 * self.step, progress
             self._network.feature_step = self.step
