@@ -158,8 +158,8 @@ def report(flow: TaylorGreen, model: Path, clocks: dict) -> None:
     raw, size = steps * raw_bytes(flow.points), size_of(model)
     tell(f"ranks: {flow.communicator.size}")
     for name, clock in clocks.items():
-        tell(f"{name}_seconds: {clock.seconds:.2f}")
-    tell(f"overhead: {clocks['in_situ'].seconds / max(clocks['solver'].seconds, 1e-9):.2f}")
+        tell(f"{name}_seconds: {clock.seconds:.4g}")
+    tell(f"overhead: {clocks['in_situ'].seconds / max(clocks['solver'].seconds, 1e-9):.4g}")
     tell(f"time_steps: {steps}")
     tell(f"raw_bytes: {raw}")
     tell(f"model_bytes: {size}")
