@@ -83,7 +83,7 @@ class BrickNetworks:
                 raise
             short = error
         if not self._held:
-            raise shortage(short, f"brick {brick}: expected memory for its network on {self.device}") from short
+            raise shortage(short, f"brick {brick}: expected memory for its network on {self.device}")
         self._held.clear()
         self.byte_count = 0
         return self._new(brick)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ..errors import DataError, one_line
+from ..kernels.memory import is_of_accelerator, is_short
 from .network_description import NetworkDescription
 
 STEP = 2.0**-7  # of central differences in [-1, 1], at most: smaller ones lose digits of float32
@@ -104,11 +105,13 @@ class ForeignKernel:
             return False
 
     def _outputs(self, network: Callable, points: torch.Tensor) -> torch.Tensor:
-        """(m, 3) -> (m, outputs) float32, normalised. Raises DataError."""
+        """(m, 3) -> (m, outputs) float32, normalised. Raises DataError, and what is raised where memory is short or a GPU fails."""
         try:
             with torch.autocast(self._device.type, torch.float16, enabled=self._half):
                 found = network(points)
         except Exception as error:  # of any kind: it is foreign
+            if is_short(error) or is_of_accelerator(error):
+                raise
             raise DataError(
                 f"{self._name}: expected a network that takes {tuple(points.shape)} float32 points on {points.device}, found"
                 f" that it fails: {one_line(error)}"

@@ -10,7 +10,9 @@ import torch
 from ..bricks.networks import HeldNetwork
 from ..bricks.sampling import BrickSampler
 from ..errors import DeviceError
+from ..kernels.memory import is_of_accelerator, is_short
 from ..network.feature_grids import FeatureGrid
+from ..sampling.failed_device import replace_device
 from ..sampling.sampled_volume import SampledVolume
 from ..sampling.volume_opening import open_header
 from ..sampling.volume_step import VolumeStep
@@ -44,14 +46,28 @@ class ForeignVolume(SampledVolume):
         super().__init__(description, device, precision)
         if len(self._devices) > 1 and device != "auto":
             raise DeviceError(f"device: expected one, of a foreign network, found {len(self._devices)}")
-        network = load_network(description, self.device, trust)
-        if description.source.kind == "registered":
-            self.device = device_of_network(network, device, self.device)
-        self._devices = self._devices[:1]
-        self._kernel = ForeignKernel(description, self.device, self.precision)
+        self._asked, self._trust = device, trust
+        self.movable = description.source.kind != "registered"
+        try:
+            self._open()
+        except Exception as error:
+            if not (is_short(error) or is_of_accelerator(error)):
+                raise
+            replace_device(self, error, "opening")
+
+    def _open(self) -> None:
+        """The network, on the device."""
+        network = load_network(self.header, self.device, self._trust)
+        if not self.movable:
+            self.device = device_of_network(network, self._asked, self.device)
+        self._devices = [self.device]
+        self._kernel = ForeignKernel(self.header, self.device, self.precision)
         self._kernel.probe(network)
         sampler = BrickSampler(self.layout, [ForeignNetworks(network, self._kernel, self.device)])
         self._only_step = VolumeStep(self.grid, self.arrays, sampler)
+
+    def _begin_anew(self) -> None:
+        self._open()
 
     @classmethod
     def open(

@@ -24,7 +24,7 @@ def is_short(error: BaseException) -> bool:
     """Whether memory, of the computer or of a device, was short."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and bool(SHORT.search(str(error)))
+    return isinstance(error, RuntimeError) and not isinstance(error, DeviceError) and bool(SHORT.search(str(error)))
 
 
 def is_of_accelerator(error: BaseException) -> bool:
@@ -36,7 +36,9 @@ def is_of_accelerator(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and not isinstance(error, DeviceError) and bool(OF_ACCELERATOR.search(str(error)))
 
 
-def in_parts(work: Callable, whole, count: int, halved: Callable[[object], Sequence], what: str) -> list:
+def in_parts(
+    work: Callable, whole, count: int, halved: Callable[[object], Sequence], what: str, kind: str = "points", least: int | None = None
+) -> list:
     """Work on a whole, or where memory is short on its halves, one after the other, and theirs.
 
     Args:
@@ -44,22 +46,24 @@ def in_parts(work: Callable, whole, count: int, halved: Callable[[object], Seque
         whole: Of `count` points.
         halved: part -> [(half, its points), (other half, its points)].
         what: Whose memory it is, for the message.
+        kind: What they are, if not points.
+        least: That are not halved any more; None: LEAST_POINTS.
 
     Returns:
         The results in their order; together they are that of the whole.
 
     Raises:
-        MemoryShortage: Less than LEAST_POINTS did not fit either.
+        MemoryShortage: Less than the least did not fit either.
     """
     try:
         return [work(whole)]
     except Exception as error:
         if not is_short(error):
             raise
-        if count // 2 < LEAST_POINTS:
-            raise shortage(error, f"{what}: expected memory for {count} points at a time") from error
-        logger.info("%s: no memory for %d points at a time, going on with half of them: %s", what, count, one_line(error))
-    return [result for part, points in halved(whole) for result in in_parts(work, part, points, halved, what)]
+        if count // 2 < (LEAST_POINTS if least is None else least):
+            raise shortage(error, f"{what}: expected memory for {count} {kind} at a time")
+        logger.info("%s: no memory for %d %s at a time, going on with half of them: %s", what, count, kind, one_line(error))
+    return [result for part, points in halved(whole) for result in in_parts(work, part, points, halved, what, kind, least)]
 
 
 def halves(points: torch.Tensor) -> list[tuple[torch.Tensor, int]]:
@@ -68,5 +72,9 @@ def halves(points: torch.Tensor) -> list[tuple[torch.Tensor, int]]:
 
 
 def shortage(error: BaseException, expected: str) -> MemoryShortage:
-    """Our error for memory that was short, with what was expected; its own when it is ours already."""
-    return error if isinstance(error, MemoryShortage) else MemoryShortage(f"{expected}, found {one_line(error)}")
+    """Our error for memory that was short, with what was expected and with its cause; the error itself when it is ours already."""
+    if isinstance(error, MemoryShortage):
+        return error
+    ours = MemoryShortage(f"{expected}, found {one_line(error)}")
+    ours.__cause__ = error
+    return ours

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from ..errors import ApmgsrnError
+from ..kernels.memory import in_parts, is_of_accelerator, is_short
+from ..sampling.failed_device import replace_device
 from .camera import Camera
 from .image_hierarchy import ImageHierarchy
 from .macrocells import MOST_VALUES, Macrocells, RangeSampling, VisibleCells, finer
@@ -31,6 +33,7 @@ from .render_options import RenderOptions
 from .sample_lengths import base_step, sample_lengths
 from .transfer_function import TransferFunction
 
+LEAST_RAYS = 64  # marched at a time; memory that does not suffice for so many is the end
 EVEN = 0.05  # largest difference of opacities in a cell in which samples may be further apart
 
 OnProgress = Callable[[float], bool | None]
@@ -76,8 +79,12 @@ class VolumeRenderer:
         """
         if self.sharp:
             return True
-        self._sharpening = self._sharpening or RangeSampling(self.field)
-        self._sharpening.run(seconds)
+        try:
+            self._sharpening = self._sharpening or RangeSampling(self.field)
+            self._sharpening.run(seconds)
+        except Exception as error:
+            self._replace_device(error)
+            return False
         if self._sharpening.done:
             self.cells, self._visible, self._sharpening, self.sharp = self._sharpening.cells(), None, None, True
             self.__dict__.pop("_lengths", None)
@@ -118,18 +125,41 @@ class VolumeRenderer:
     ) -> Iterator[Picture]:
         """Pictures from coarse to fine, about `seconds` apart; the last one is the finished picture.
 
-        To start anew with another camera or function, drop the iterator and ask for another one.
+        To start anew with another camera or function, drop the iterator and ask for another one. Where memory is short fewer
+        rays are marched at a time. A GPU that fails, if it was chosen automatically, is left for the CPU, which begins the
+        picture anew; the volume's `warnings` tell it.
+
+        Raises:
+            DeviceError: The GPU was asked for by name. MemoryShortage: that of the computer does not suffice.
         """
         options = options or RenderOptions()
+        try:
+            yield from self._passes(camera, function, options, seconds)
+            return
+        except Exception as error:
+            self._replace_device(error)
+        yield from self._passes(camera, function, options, seconds)
+
+    def _passes(self, camera: Camera, function: TransferFunction, options: RenderOptions, seconds: float) -> Iterator[Picture]:
         scene = _Scene(self, camera, function, options)
         image = ImageHierarchy(camera.size, seconds, options.most_points // LEAST_BLOCK)
         for pixels in image.parts():
             before = scene.samples
-            image.put(pixels, *scene.march(pixels), scene.samples)
+            image.put(pixels, *_marched(scene, pixels), scene.samples)
             self.samples += scene.samples - before
             if image.due():
                 yield image.picture(options.background)
         yield image.picture(options.background)
+
+    def _replace_device(self, error: Exception) -> None:
+        """Go on with the volume on the CPU, or raise what stands in the way of it: any other error as it is."""
+        volume, name, time = self.field.volume, self.field.name, self.field.time
+        if not (is_short(error) or is_of_accelerator(error)):
+            raise error
+        if getattr(volume, "device", self.field.device) == self.field.device:  # otherwise sampling has met it before
+            replace_device(volume, error, "rendering")
+        self.field = open_field(volume, name, time)
+        self._visible = self._sharpening = None
 
     def visible_cells(self, function: TransferFunction, options: RenderOptions) -> VisibleCells | None:
         """The cells that a picture can show, and how dense the samples in them are; None: all, and equally dense."""
@@ -160,11 +190,23 @@ class VolumeRenderer:
         return sample_lengths(self.field, self.cells.counts)
 
 
+def _marched(scene: "_Scene", pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """What `_Scene.march` gives, of fewer rays at a time where memory is short."""
+    where = f"rendering on {scene.device}"
+    parts = in_parts(scene.march, pixels, len(pixels), _halves, where, "rays", LEAST_RAYS)
+    return tuple(None if column[0] is None else np.concatenate(column) for column in zip(*parts)) if len(parts) > 1 else parts[0]
+
+
+def _halves(pixels: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    return [(half, len(half)) for half in np.array_split(pixels, 2)]
+
+
 class _Scene:
     """What one picture is made with."""
 
     def __init__(self, renderer: VolumeRenderer, camera: Camera, function: TransferFunction, options: RenderOptions):
         self._field, self._camera, self._function, self._options = renderer.field, camera, function, options
+        self.device = self._field.device
         self._step = renderer.step_of(options)
         self._cells = renderer.visible_cells(function, options)
         self._table = RayTable(function, self._field, self._step, options.preintegrated)

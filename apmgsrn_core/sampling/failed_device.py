@@ -28,19 +28,24 @@ def guarded(method: Callable) -> Callable:
             if not (is_short(error) or is_of_accelerator(error)):
                 raise
             if volume.warnings is before:  # otherwise another thread has met it too
-                _replace_device(volume, error)
+                replace_device(volume, error)
         return method(volume, *arguments, **settings)
 
     return working
 
 
-def _replace_device(volume, error: Exception) -> None:
-    """Move a volume to the CPU, or raise what stands in the way."""
+def replace_device(volume, error: Exception, work: str = "sampling") -> None:
+    """Move a volume to the CPU after a device or memory has failed some work, or raise what stands in the way.
+
+    Raises:
+        DeviceError, MemoryShortage: As `guarded`.
+    """
     if not is_of_accelerator(error):
-        raise shortage(error, "sampling: expected memory for it") from error
+        raise shortage(error, f"{work}: expected memory for it")
     names, found = ", ".join(map(str, volume.devices)), one_line(error.__cause__ or error)
     if not volume.move_to_cpu():
-        raise DeviceError(f"device {names}: expected it to go on, found {found}; with auto the CPU would do so") from error
+        advice = "; with auto the CPU would do so" if volume.movable else ""
+        raise DeviceError(f"device {names}: expected it to go on, found {found}{advice}") from error
     line = f"device {names} has failed, the CPU goes on: {found}"
     volume.warnings = (*volume.warnings, line)
     logger.warning("%s", line)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from ..brick_layout import BrickLayout
 from ..device import devices_of_rank, place_from_environment
@@ -34,6 +35,8 @@ class SampledVolume(ABC):
         ConfigError: Another precision, or no device. DeviceError: the device cannot be used.
     """
 
+    movable = True  # whether it can be evaluated on another device than it began on
+
     def __init__(self, header: Header, device: str | Sequence[str], precision: str):
         self.header = header
         texts = [device] if isinstance(device, str) else device
@@ -53,7 +56,16 @@ class SampledVolume(ABC):
 
     def move_to_cpu(self) -> bool:
         """Leave devices that were chosen automatically for the CPU, once: whether that goes."""
-        return False
+        moves, self._may_move = self._may_move and self.movable, False
+        if moves:
+            self._devices = [torch.device("cpu")]
+            self.device = self._devices[0]
+            self._begin_anew()
+        return moves
+
+    @abstractmethod
+    def _begin_anew(self) -> None:
+        """Forget what was opened on another device."""
 
     @abstractmethod
     def _step(self, step: int) -> VolumeStep:

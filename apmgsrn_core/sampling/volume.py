@@ -75,14 +75,8 @@ class NeuralVolume(SampledVolume):
             return None  # those of the networks are not of the values
         return read_macrocells(self._file, self._step(step).field(field)[0], step)
 
-    def move_to_cpu(self) -> bool:
-        """See `SampledVolume.move_to_cpu`."""
-        moves, self._may_move = self._may_move, False
-        if moves:
-            self._devices = [torch.device("cpu")]
-            self.device = self._devices[0]
-            self._steps.clear()
-        return moves
+    def _begin_anew(self) -> None:
+        self._steps.clear()
 
     @guarded
     def network(self, brick: int, step: int = 0) -> Network:

@@ -164,6 +164,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
         seen = fill_billboard(self._mesh, picture, self.camera(bounds), bounds)
         passes = f", pass {number}" if not self._march.finished else f", in {number} passes" if number > 1 else ""
         self.status = f"{seen} of {picture.depth.size} pixels show something, {picture.samples} samples{passes}"
+        self.status += "".join(f"; {warning}" for warning in self._volume.warnings)
 
     def leave_empty(self, outputs) -> None:
         vtkPolyData.GetData(outputs, 0).Initialize()
