@@ -10,21 +10,20 @@ from apmgsrn_core import list_devices
 from . import vtk_bridge
 from .agreed_input import AgreedInput
 from .data_leaves import leaves_of
-from .model_input import ModelArrays, ModelInput, find_model
+from .model_input import ModelArrays, ModelInput, TrustedFile, find_model
 from .point_values import Stopped, Values, evaluate
 from .proxy import Proxy, setting
 
 DATA, MODEL = 0, 1  # input ports
 
 
-class ModelFilter(AgreedInput, ModelArrays, Proxy):
+class ModelFilter(AgreedInput, TrustedFile, ModelArrays, Proxy):
     """Two inputs: any data set or composite one, and perhaps an output of a neural volume that names the model.
 
     The model is that of FileName, otherwise of the port Model, otherwise of the input's own field data.
     """
 
     SetFileName = setting("file_name", "")
-    SetTrustFile = setting("trust_file", False)
     SetDevice = setting("device", "auto")
     SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))
 

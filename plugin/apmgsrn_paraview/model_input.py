@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from apmgsrn_core import FieldError, ModelFileError, absolute_path, open_header, volume_stamp
+from apmgsrn_core import FieldError, ModelFileError, TrustError, absolute_path, open_header, volume_stamp
 
+from .proxy import setting
 from .vtk_bridge import MODEL_FIELD, named_model
 
 UNKNOWN_BOUNDS = (0.0, 1.0, 0.0, 1.0, 0.0, 1.0)
 
 
 class ModelInput:
-    """A model file that is read again when it changes, or when the device or the precision do."""
+    """A model file that is read again when it changes, or when the device or the precision do.
+
+    Trust is given to one file, the first that is opened after it was: the next one may be somebody else's.
+    """
 
     def __init__(self):
-        self._header = self._header_stamp = self._volume = self._volume_stamp = None
+        self._header = self._header_stamp = self._volume = self._volume_stamp = self._trusted = None
 
     def header(self, path: str):
         """What the file says about itself. Raises ModelFileError."""
@@ -28,12 +32,28 @@ class ModelInput:
         Raises:
             ModelFileError, DeviceError, and of a foreign network DataError. TrustError: it runs code and is not trusted.
         """
-        stamp = (*volume_stamp(path), device, precision, trust, bounded)
+        if trust and self._trusted is None:
+            self._trusted = path
+        trusted = trust and path == self._trusted
+        stamp = (*volume_stamp(path), device, precision, trusted, bounded)
         if stamp != self._volume_stamp:
-            from apmgsrn_core import open_volume
-
-            self._volume, self._volume_stamp = open_volume(path, device, trust, precision, bounded), stamp
+            self._volume, self._volume_stamp = self._opened(path, device, trusted, precision, bounded, trust), stamp
         return self._volume
+
+    def _opened(self, path: str, device: str, trusted: bool, precision: str, bounded: bool, trust: bool):
+        from apmgsrn_core import open_volume
+
+        try:
+            return open_volume(path, device, trusted, precision, bounded)
+        except TrustError as error:
+            if not trust:
+                raise
+            raise TrustError(f"{error}: TrustFile was set for {self._trusted}; for this file set it to 0 and to 1 again") from None
+
+    def forget_trust(self) -> bool:
+        """Trust the file that is opened next, if any; returns whether another one was trusted."""
+        trusted, self._trusted = self._trusted, None
+        return trusted is not None
 
     @property
     def derivatives(self) -> str:
@@ -45,6 +65,20 @@ class ModelInput:
         """Of what was opened last; [] before."""
         known = self._volume or self._header
         return [array.name for array in known.arrays] if known is not None else []
+
+
+class TrustedFile:
+    """Of a proxy with `model` and `settings`: whether a file that can run code is opened."""
+
+    _set_trust = setting("trust_file", False)
+
+    def SetTrustFile(self, trust: int) -> None:
+        """ParaView sends it when the user has set it, also to what it was."""
+        if self.model.forget_trust():
+            self.Modified()
+        self._set_trust(trust)
+
+    SetTrustFile.field, SetTrustFile.default = _set_trust.field, _set_trust.default
 
 
 class ModelArrays:

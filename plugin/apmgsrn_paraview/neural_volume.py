@@ -15,14 +15,14 @@ from .followed_view import FollowedView, values_of_point
 from .hyper_tree import fill_hyper_tree_grid
 from .image_frame import ImageFrame
 from .installation import InstallationCheck
-from .model_input import UNKNOWN_BOUNDS, ModelArrays, ModelInput, chosen_arrays
+from .model_input import UNKNOWN_BOUNDS, ModelArrays, ModelInput, TrustedFile, chosen_arrays
 from .point_sampler import DERIVED
 from .point_values import Stopped
 from .proxy import Proxy, setting
 from .volume_output import VolumeOutput
 
 
-class NeuralVolume(InstallationCheck, FollowedView, ModelArrays, Proxy):
+class NeuralVolume(InstallationCheck, FollowedView, TrustedFile, ModelArrays, Proxy):
     """`NeuralVolume` (in the menu) and `NeuralVolumeReader` (File > Open): a model file as a lattice or a tree of cells.
 
     Ranks sample their own extents and never talk to each other; a tree is on rank 0. Of a followed view, see FollowedView,
@@ -44,7 +44,6 @@ class NeuralVolume(InstallationCheck, FollowedView, ModelArrays, Proxy):
     SetComputeDivergence = setting("compute_divergence", False)
     SetComputeVorticity = setting("compute_vorticity", False)
     SetComputeQCriterion = setting("compute_q_criterion", False)
-    SetTrustFile = setting("trust_file", False)
     SetKeepErrorBound = setting("keep_error_bound", True)
     SetDevice = setting("device", "auto")
     SetPrecision = setting("precision", "auto", ("auto", "full", "fast"))

@@ -12,9 +12,10 @@ import apmgsrn_core as core  # names that need torch are looked up when rays are
 from apmgsrn_core import ApmgsrnError, Communicator, FieldError, ModelFileError, list_devices
 
 from . import vtk_bridge
+from .agreed_input import AgreedInput
 from .billboard import fill_billboard
 from .camera_properties import CameraProperties
-from .model_input import UNKNOWN_BOUNDS, ModelInput, chosen_arrays
+from .model_input import UNKNOWN_BOUNDS, ModelInput, TrustedFile, chosen_arrays
 from .picture_march import PictureMarch, Scene
 from .point_values import Stopped
 from .proxy import Proxy, selection, setting, weakly
@@ -26,14 +27,13 @@ IDLE = 0.05  # seconds of a look at whether there is a better picture
 LIT = ("composite", "isosurface")  # modes in which shading means something
 
 
-class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
+class RenderNeuralVolume(TransferFunctions, CameraProperties, AgreedInput, TrustedFile, Proxy):
     """`RenderNeuralVolume`: quads with the colours of a picture, at the depths of its rays, on the first rank.
 
     While a window looks at it (it polls `GetNeedsUpdate`) the picture comes in passes of bounded time, coarse ones first;
     a script gets the finished one at once. The ranks march their own bricks, see `apmgsrn_core.rendering.compositing`.
     """
 
-    SetTrustFile = setting("trust_file", False)
     SetArray = setting("array", "")
     SetMode = setting("mode", OPTIONS.mode, MODES)
     AddIsoValue, ClearIsoValues = selection("iso_values")
@@ -125,14 +125,20 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, Proxy):
 
     def RequestUpdateExtent(self, request, inputs, outputs) -> int:
         vtk_bridge.request_least(inputs[0])
+        self.agree_on_input(self._state_above(inputs, request, outputs), [0], outputs)
         return 1
+
+    def _state_above(self, inputs, request, outputs) -> tuple:
+        """What changes on all ranks at once: the pipeline above, and the time that is asked for."""
+        upstream = self.GetInputExecutive(0, 0)
+        time = _step_time(inputs[0].GetInformationObject(0), vtk_bridge.requested_time(request, outputs))
+        return upstream.__this__, upstream.GetPipelineMTime(), time
 
     def produce(self, request, inputs, outputs) -> None:
         """Make the next pass, unless the picture is there; whether to do so is decided alike on all ranks."""
-        data = vtkDataObject.GetData(inputs[0], 0)
-        time = _step_time(inputs[0].GetInformationObject(0), vtk_bridge.requested_time(request, outputs))
-        upstream = self.GetInputExecutive(0, 0)
-        key = self._settings_key(), self.function_key(), upstream.__this__, upstream.GetPipelineMTime(), time
+        data, above = vtkDataObject.GetData(inputs[0], 0), self._state_above(inputs, request, outputs)
+        self.check_input(above)
+        key, time = (self._settings_key(), self.function_key(), *above), above[-1]
         if not self._march.holds(key):
             self.SetProgressText("rendering the neural volume")
             in_passes = self.settings["refinement"] == "in passes" or (self.settings["refinement"] == "auto" and self._polled)

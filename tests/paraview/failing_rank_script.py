@@ -19,7 +19,11 @@ def main(plugin, folder, name):
         simple.LoadPlugin(path, remote=False, ns=vars(simple))
     size = servermanager.vtkProcessModule.GetProcessModule().GetNumberOfLocalPartitions()
     source = simple.FailingSource()
-    settings = {"TargetArray": ["POINTS", "RTData"], **TRAINING} if name == "TrainNeuralVolume" else {"FileName": folder + "/m.apmgsrn"}
+    settings = {"FileName": folder + "/m.apmgsrn"}
+    if name == "TrainNeuralVolume":
+        settings = {"TargetArray": ["POINTS", "RTData"], **TRAINING}
+    elif name == "RenderNeuralVolume":
+        source.Model, settings = settings["FileName"], {"ViewSize": [16, 12]}
     report = []
     source.Fails = size - 1
     filter_ = getattr(simple, name)(Input=source, Device="cpu", **settings)

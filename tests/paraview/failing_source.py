@@ -8,18 +8,24 @@ from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 from vtkmodules.vtkParallelCore import vtkMultiProcessController
 
+from apmgsrn_paraview.vtk_bridge import tag_model
+
 EXTENT = (-8, 7, -5, 5, 2, 12)
 
 
 class FailingSource(VTKPythonAlgorithmBase):
-    """Gives what it is asked for; `Fails` is the rank whose request fails, -1: none."""
+    """Gives what it is asked for; `Fails` is the rank whose request fails, -1: none. `Model` is named by its field data."""
 
     def __init__(self):
         super().__init__(nInputPorts=0, nOutputPorts=1, outputType="vtkImageData")
-        self._fails = -1
+        self._fails, self._model = -1, ""
 
     def SetFails(self, rank):
         self._fails = rank
+        self.Modified()
+
+    def SetModel(self, path):
+        self._model = path
         self.Modified()
 
     def RequestInformation(self, request, inputs, outputs):
@@ -36,4 +42,6 @@ class FailingSource(VTKPythonAlgorithmBase):
         values = numpy_to_vtk(np.arange(image.GetNumberOfPoints(), dtype=np.float32), deep=1)
         values.SetName("RTData")
         image.GetPointData().SetScalars(values)
+        if self._model:
+            tag_model(image, self._model)
         return 1

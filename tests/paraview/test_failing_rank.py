@@ -24,7 +24,8 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "ranks, name", [(2, "SampleNeuralVolume"), (2, "CompareNeuralVolume"), (2, "TrainNeuralVolume"), (3, "CompareNeuralVolume")]
+    "ranks, name",
+    [*((2, f"{work}NeuralVolume") for work in ("Sample", "Compare", "Train", "Render")), (3, "CompareNeuralVolume")],
 )
 def test_no_rank_waits_for_one_whose_source_has_failed(tmp_path, model, ranks, name):
     shutil.copy(model, tmp_path / "m.apmgsrn")

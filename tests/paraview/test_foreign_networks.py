@@ -233,3 +233,26 @@ def test_the_example_trains_and_draws_all(tmp_path):
     assert all(float(rows[name]) > 12 for name in BASELINES)
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     assert {json.loads(p.read_text())["network"]["kind"] for p in tmp_path.glob("*.network.json")} == set(KINDS.values())
+
+
+@pytest.mark.slow
+def test_trust_is_for_one_file_until_it_is_given_again(baselines, vtk_errors):
+    """A source whose File Name becomes that of another program, or an input that names one, is not trusted with it."""
+    first, other, numbers = (str(baselines[name]) for name in ("fvsrn", "hash_grid", "siren"))
+    source = simple.NeuralVolume(FileName=first, TrustFile=1, Device="cpu")
+    sampled = simple.SampleNeuralVolume(Input=make_image(smooth_values(DIMS)), FileName=first, TrustFile=1, Device="cpu")
+    for proxy in (source, sampled):
+        for path, refused in ((first, False), (other, True), (numbers, False), (first, False), (other, True)):
+            proxy.FileName = path
+            proxy.UpdatePipeline()
+            told = info(proxy, "LastError")
+            assert bool(told) == refused, (path, told)
+            assert not refused or f"TrustFile was set for {first}; for this file set it to 0 and to 1 again" in told
+        assert len(vtk_errors.take()) == 2
+        proxy.TrustFile = 0
+        proxy.TrustFile = 1
+        proxy.UpdatePipeline()
+        assert info(proxy, "LastError") == "" and output(proxy).GetPointData().GetNumberOfArrays()
+        proxy.FileName = first
+        proxy.UpdatePipeline()
+        assert len(vtk_errors.take()) == 1 and other in info(proxy, "LastError")
