@@ -11,7 +11,6 @@ import pytest
 from test_memory import CPU_SHORT, GPU_SHORT, LOST, Short, train
 
 from apmgsrn_core import DataError, DeviceError, MemoryShortage, NeuralVolume, open_volume, register_network
-from apmgsrn_core.foreign.kernel import ForeignKernel
 from apmgsrn_core.kernels import kernel_for, memory
 from apmgsrn_core.rendering import ray_field, renderer
 from apmgsrn_core.rendering.camera import Camera

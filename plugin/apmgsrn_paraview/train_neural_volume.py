@@ -17,6 +17,7 @@ from . import trained_model, vtk_bridge
 from .agreed_input import AgreedInput
 from .choice_table import add_choices
 from .data_description import DataDescription, describe_data
+from .expected_training import ExpectedTraining
 from .image_frame import ImageFrame
 from .input_puller import InputPuller
 from .installation import InstallationCheck
@@ -27,7 +28,6 @@ from .reconstruction import Reconstruction
 from .series_result import SeriesResult
 from .trained_model import Answer, Memory, TrainedModel
 from .training_run import TrainingRun
-from .training_settings import TrainingSettings
 
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()
@@ -35,7 +35,7 @@ MISSED = 0.5  # dB: a training for bytes comes so near to the PSNR that is wante
 HEARD = 0.01  # ParaView's window hears clicks on its abort button where at least so much is done
 
 
-class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, TrainingSettings):
+class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, ExpectedTraining):
     """`TrainNeuralVolume`: the ranks train the bricks together, and every rank fills the piece that is asked of it.
 
     RequestData runs far more often than anything changes (other ports, other pieces), so the

@@ -1,4 +1,4 @@
-"""What a user chooses about a training, and what the panel says back."""
+"""What a user chooses about a training, and the network and training that it comes to."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from apmgsrn_core import (
     ConfigError,
     DataError,
     ModelConfig,
-    ModelFileError,
-    NetworkDescription,
     TrainConfig,
     lattices_for,
-    list_devices,
     parameters_for,
     quality_rate_bytes,
     rate_bytes_for,
@@ -29,11 +26,7 @@ from apmgsrn_core import (
 from . import vtk_bridge
 from .array_choice import ArrayChoice
 from .bound_settings import BOUND, BoundSettings
-from .choice_table import aim_text, preset_reason
-from .data_description import DataDescription
 from .ghost_marks import GHOSTS
-from .model_estimate import SPEED, ModelEstimate
-from .model_input import ModelInput
 from .proxy import selection, setting
 
 MODEL, TRAIN, AIM = ModelConfig(), TrainConfig(), Aim()
@@ -95,13 +88,6 @@ class TrainingSettings(BoundSettings):
     AddPointArray, ClearPointArrays = selection("point_arrays")
     AddCellArray, ClearCellArrays = selection("cell_arrays")
 
-    about_data: DataDescription | None = None  # once it is known
-    speed = SPEED  # of trainings in this process
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs)
-        self.base_model = ModelInput()
-
     def model_config(self) -> ModelConfig:
         """The network of a brick; of the preset "compact" that of any data, see `fitted`."""
         chosen = self.settings
@@ -109,7 +95,7 @@ class TrainingSettings(BoundSettings):
             return ModelConfig.of_bytes(COMPACT_BYTES, (128,) * 3)
         if (preset := self.preset) != "custom":
             model = replace(ModelConfig.preset(preset), storage=chosen["storage"])
-            return model.for_series() if self._is_series() and not preset.startswith("published") else model
+            return model.for_series() if self.is_series and not preset.startswith("published") else model
         return ModelConfig(storage=chosen["storage"], **{field: chosen[field] for field in ARCHITECTURE})
 
     def train_config(self) -> TrainConfig:
@@ -124,7 +110,7 @@ class TrainingSettings(BoundSettings):
         chosen = self.settings
         if chosen["preset"] != "automatic":
             return chosen["preset"]
-        plain = not (self._is_series() or chosen["stop_psnr"] or chosen["parameters"])
+        plain = not (self.is_series or chosen["stop_psnr"] or chosen["parameters"])
         as_usual = chosen["placement"] == TRAIN.placement and chosen["storage"] == MODEL.storage and chosen["rounding"] != 0
         return "compact" if plain and as_usual and trains_quickly() else "small"
 
@@ -158,7 +144,7 @@ class TrainingSettings(BoundSettings):
         """What is wanted. Raises ConfigError when other settings contradict it."""
         chosen, aim = self.settings, Aim(**{field: self.settings[field] for field in WISHES})
         self.check_aim_of_bound(aim.aim)
-        if aim.aim == "size" and self._is_series():
+        if aim.aim == "size" and self.is_series:
             raise ConfigError(f"Aim: expected TimeSteps to be Current with Size, found {chosen['time_steps'].capitalize()}")
         if self.is_compact and chosen["placement"] != TRAIN.placement:
             raise ConfigError(f"Placement: expected kdtree with the Preset Compact, which places no grids, found {chosen['placement']}")
@@ -180,19 +166,21 @@ class TrainingSettings(BoundSettings):
         ConfigError."""
         aim = self.aim()
         wanted = aim.target_bytes if aim.aim == "size" else COMPACT_BYTES if self.is_compact else 0
-        rounding = self._rounding() if self._is_series() or self.settings["rounding"] > 0 else 0.0
+        rounding = self.rounding() if self.is_series or self.settings["rounding"] > 0 else 0.0
         return wanted or self.model_config().model_bytes(components, rounding)
 
-    def _is_series(self) -> bool:
+    @property
+    def is_series(self) -> bool:
+        """Whether time steps are trained."""
         return self.settings["time_steps"] != "current"
 
-    def _rounding(self) -> float:
+    def rounding(self) -> float:
         """What `Rounding` comes to; 0: none."""
         chosen = self.settings
         if chosen["aim"] == "size" and not self.is_compact:
             return 0.0
         train = TrainConfig(rounding=chosen["rounding"])
-        return train.with_rounding(self._is_series(), chosen["storage"], bool(chosen["initial_model"])).rounding
+        return train.with_rounding(self.is_series, chosen["storage"], bool(chosen["initial_model"])).rounding
 
     def chosen_times(self, times: tuple) -> tuple:
         """Those of an input's time steps that are trained. Raises DataError when there are none."""
@@ -220,94 +208,3 @@ class TrainingSettings(BoundSettings):
         """The absolute path of ModelFile; "" when the model has no name."""
         name = self.settings["model_file"]
         return os.path.abspath(os.path.expanduser(name)) if name else ""
-
-    def GetDevices(self) -> list:
-        return list_devices()
-
-    def GetEffectiveModel(self) -> str:
-        """The architecture that the preset, or the custom fields, come to."""
-        try:
-            return self._estimate().model_text()
-        except ConfigError as error:
-            return f"not valid: {error}"
-
-    def GetNumberOfParameters(self) -> int:
-        """Of all bricks together, before constant ones are found."""
-        try:
-            return self._estimate().number_of_parameters()
-        except ConfigError:
-            return 0
-
-    def GetEffectiveTraining(self) -> str:
-        """The numbers that the automatic fields come to; "" while the data is not known."""
-        try:
-            return self._estimate().training_text(self.train_config())
-        except ConfigError as error:
-            return f"not valid: {error}"
-
-    def GetEstimatedRatio(self) -> float:
-        """Bytes of the arrays over bytes of the model file; 0 while the data is not known, and with an error bound."""
-        try:
-            return self._estimate().ratio()
-        except ConfigError:
-            return 0.0
-
-    def GetEstimatedBytes(self) -> float:
-        """Of the model file, about; with an error bound of its networks alone."""
-        try:
-            return self._estimate().file_bytes()
-        except ConfigError:
-            return 0.0
-
-    def GetEstimatedTime(self) -> str:
-        """Of the training; "" while the data is not known."""
-        try:
-            seconds = self._estimate().seconds(self.train_config(), self.speed, vtk_bridge.rank_and_size()[1])
-        except ConfigError:  # told by the other texts
-            return ""
-        if not seconds:
-            return ""
-        ends = self.settings["stop_psnr"] or (self.settings["aim"] == "quality" and not self.is_compact)
-        at_most = "at most " if ends else ""
-        return at_most + (f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min")
-
-    def choices(self, result: str) -> list[tuple[str, str]]:
-        """What was chosen and why, and what came out."""
-        chosen, preset, expected = self.settings, self.preset, self.GetEstimatedBytes()
-        rows = [
-            (aim_text(chosen), "Aim"), (f"preset {preset}", preset_reason(chosen, preset)),
-            (self.GetEffectiveModel(), "the preset, the aim and the data"), (self.GetEffectiveTraining(), f"Quality {chosen['quality']}, the data"),
-        ]  # fmt: skip
-        return [*rows, (f"about {expected:.0f} bytes expected", "the network"), (result, "the training")]
-
-    def note_speed(self, steps: int, seconds: float, ranks: int) -> None:
-        """Of a training that has ended: the next estimates are of this machine."""
-        if steps and seconds > 0.5:
-            estimate, train = self._estimate(), self.train_config()
-            TrainingSettings.speed = estimate.cost_of_step(train) * steps / seconds / min(ranks, estimate.brick_count())
-
-    def _estimate(self) -> ModelEstimate:
-        chosen, data, sized = self.settings, self.about_data, self.settings["aim"] == "size"
-        estimate = ModelEstimate(
-            self.model_config(), 0 if sized else chosen["parameters"], chosen["bricks"], data, self._base(), self._is_series(),
-            self._rounding(), bound=self.bound_text(),
-        )  # fmt: skip
-        if self.is_compact:
-            dims = None if data is None or data.grid is None else data.grid.value_dims
-            size = self.rate_bytes(0 if data is None else data.bytes, dims, estimate.brick_count())
-            psnr = chosen["target_psnr"] if chosen["aim"] == "quality" else 0.0
-            return replace(estimate, model=estimate.lattices(size), rate_bytes=size, rate_psnr=psnr)
-        if not sized or data is None or not (data.bytes or chosen["target_bytes"]):
-            return estimate
-        return replace(estimate, parameters=self.parameters(data.components, data.bytes, estimate.brick_count()), sized=True)
-
-    def _base(self):
-        """Header of the model that a time step would be appended to, or None."""
-        path = self.model_path()
-        if self.settings["time_steps"] != "append" or not path:
-            return None
-        try:
-            header = self.base_model.header(path)
-        except ModelFileError:  # none is there yet; what else is wrong is told when it is trained
-            return None
-        return None if isinstance(header, NetworkDescription) else header  # a foreign network cannot be appended to
