@@ -10,8 +10,8 @@
 #                                 (tests/other_paraview.sh); never in CI
 #
 # Three stages, each a pytest run of its own (name some to run only those): core in plain Python, plugin in pvpython,
-# gui in ParaView's window. All of them run even when one fails; the exit status is 0 only when all passed.
-# Installs what is missing first. pytest arguments (-k name, -x, ...) go to every stage.
+# gui in ParaView's window. All of them run even when one fails; the exit status is 0 only when all passed. core runs beside
+# the other two, and its output comes last. Installs what is missing first. pytest arguments (-k name, -x, ...) go to every stage.
 set -uo pipefail
 
 root="$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -25,7 +25,6 @@ while :; do
   case "${1:-}" in core | plugin | gui) stages+=("$1"); shift ;; *) break ;; esac
 done
 [ "${#stages[@]}" -gt 0 ] || stages=(core plugin gui)
-[ "$tier" != shuffled ] || stages+=("${stages[@]}")
 
 # The limits are for a hang, not for speed: a rank that waits for another would wait for ever.
 case "$tier" in
@@ -43,9 +42,9 @@ fi
 source plugin/env.sh || exit 1
 
 home="$(mktemp -d)" || exit 1
-running=""
+running=() # processes to end with this one
 trap 'rm -rf "$home"' EXIT
-trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 130' INT TERM HUP # timeout passes it on to the whole stage
+trap 'kill "${running[@]}" 2>/dev/null; exit 130' INT TERM HUP # timeout passes it on to the whole stage
 mkdir -m 700 "$home/run"
 export HOME="$home" XDG_CONFIG_HOME="$home/.config" XDG_CACHE_HOME="$home/.cache" XDG_RUNTIME_DIR="$home/run"
 # Several ranks on a small machine, also as root in a container.
@@ -59,32 +58,57 @@ export PYTEST_ADDOPTS="${options[*]@Q}"
 
 # -noreset: after its last client Xvfb would start anew, and a program that connects meanwhile is aborted.
 screen=(xvfb-run -a -s "-screen 0 1600x1000x24 -noreset")
-report=()
-failed=0
-for stage in "${stages[@]}"; do
+
+run_stage() { # stage, number of pytest arguments
+  local stage="$1" begin=$SECONDS command status result
   case "$stage" in
     core) command=("$root/.venv/bin/python" -m pytest tests --ignore=tests/paraview --ignore=tests/gui) ;;
     plugin) command=("${screen[@]}" pvpython -m pytest tests/paraview) ;;
     gui) command=("$root/.venv/bin/python" -m pytest tests/gui) ;;
   esac
   printf '\n==== %s tests (%s) ====\n' "$stage" "$tier"
-  begin=$SECONDS
   timeout --kill-after=20 "$limit" "${command[@]}" </dev/null &
-  running=$!
-  wait "$running"
+  running+=("$!")
+  wait "$!"
   status=$?
-  running=""
+  unset 'running[-1]'
   case "$status" in
     0) result=passed ;;
     # Nothing to run: right where the tier or a pytest argument leaves all tests of a stage out.
-    5) if [ "$tier" = quick ] || [ "$#" -gt 0 ]; then result="nothing selected"; else result="FAILED: no tests found"; fi ;;
+    5) if [ "$tier" = quick ] || [ "$2" -gt 0 ]; then result="nothing selected"; else result="FAILED: no tests found"; fi ;;
     124 | 137) result="FAILED: ended after $limit s, its limit" ;;
     *) result="FAILED (exit status $status)" ;;
   esac
-  case "$result" in FAILED*) failed=1 ;; esac
-  report+=("$(printf '%-7s %-18s %5d s' "$stage" "$result" "$((SECONDS - begin))")")
+  printf '%-7s %-18s %5d s\n' "$stage" "$result" "$((SECONDS - begin))" >>"$home/report"
+}
+
+# In ParaView most tests wait for one process after the other: core runs beside them, and shows its output when it has ended.
+beside() { # number of pytest arguments
+  running=()
+  trap 'kill "${running[@]}" 2>/dev/null; exit 130' INT TERM HUP
+  trap - EXIT
+  run_stage core "$1" >"$home/core.log" 2>&1
+}
+
+rounds=1
+[ "$tier" != shuffled ] || rounds=2
+for ((round = 1; round <= rounds; round++)); do
+  core=""
+  if [ "${#stages[@]}" -gt 1 ] && [[ " ${stages[*]} " = *" core "* ]]; then
+    beside "$#" &
+    core=$!
+    running+=("$core")
+  fi
+  for stage in "${stages[@]}"; do
+    [ -n "$core" ] && [ "$stage" = core ] || run_stage "$stage" "$#"
+  done
+  if [ -n "$core" ]; then
+    wait "$core" || printf 'core    FAILED: ended before its tests did\n' >>"$home/report"
+    running=()
+    cat "$home/core.log"
+  fi
 done
 
 printf '\n==== tests/run.sh (%s) ====\n' "$tier"
-printf '%s\n' "${report[@]}"
-exit "$failed"
+cat "$home/report"
+! grep -q FAILED "$home/report"
