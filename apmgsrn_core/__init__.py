@@ -86,6 +86,7 @@ _HOME_OF = {
     "convert_reference": "foreign.reference_model",
     "training_key": "training.fingerprint",
     "ModelFile": "file.model_file",
+    "UnchangedFile": "file.unchanged_file",
     "Camera": "rendering.camera",
     "Picture": "rendering.picture",
     "RenderOptions": "rendering.render_options",

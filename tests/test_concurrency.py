@@ -219,6 +219,27 @@ def test_two_trainings_in_one_process_do_not_mix(tmp_path):
     assert result.to_bytes() == train().to_bytes() and os.listdir(tmp_path) == ["m.apmgsrn"]
 
 
+def test_a_time_step_that_another_program_appends_meanwhile_is_not_lost(tmp_path):
+    """Both read the first step; the slower one must not replace what the quicker one has added, nor leave it half way."""
+    path = tmp_path / "m.apmgsrn"
+    train(path=path, time=0.0, series=True)
+    first = path.read_bytes()
+    quicker = train(path=tmp_path / "q.apmgsrn", time=1.0, append=first).to_bytes()
+
+    def meanwhile(state):
+        write_bytes(path, quicker)  # a program of another computer, whose locks this one may not see
+        return True
+
+    with pytest.raises(ModelFileError, match="m.apmgsrn: expected the file that was there when its time steps were read"):
+        train(path=path, time=2.0, append=path, on_progress=meanwhile)
+    assert path.read_bytes() == quicker
+    assert train(path=path, time=2.0, append=path).volume.times == (0.0, 1.0, 2.0)
+    path.unlink()
+    with pytest.raises(ModelFileError, match="expected the file that was there"):
+        train(path=path, time=2.0, append=first, on_progress=meanwhile)
+    assert sorted(os.listdir(tmp_path)) == ["m.apmgsrn", "m.apmgsrn.training", "q.apmgsrn"]
+
+
 def test_a_training_that_has_failed_lets_go(tmp_path):
     path = tmp_path / "m.apmgsrn"
     with pytest.raises(ApmgsrnError, match="stopped"):

@@ -14,6 +14,7 @@ from ..data.mesh_values import MeshPieces, voxel_dims
 from ..device import devices_of_rank
 from ..distributed import Communicator
 from ..errors import DataError
+from ..file.unchanged_file import UnchangedFile
 from ..grid import Grid
 from ..network.model_config import ModelConfig
 from .train_config import TrainConfig
@@ -71,6 +72,7 @@ def train_samples(
     values = np.asarray(values)
     communicator.together(lambda: _check(values, grid, arrays))
     covered = np.ones(voxel_dims(grid)[::-1], dtype=bool) if covered is None else covered
+    unchanged = None if path is None or append is None else UnchangedFile(path)
     base, start = base_of(append, communicator), initial_bytes(initial, communicator)
     positions, mask = np.asarray(positions_xyz, dtype=np.float64), None if base is None else base.header.mask
     pieces = MeshPieces(positions, values, covered, grid, communicator, mask=mask)
@@ -84,7 +86,7 @@ def train_samples(
     ))  # fmt: skip
     return run_job(
         job, communicator, devices, pieces.fetch, path=path, checkpoint_interval=checkpoint_interval,
-        owners=pieces.owners(layout), on_progress=on_progress, on_warning=on_warning,
+        owners=pieces.owners(layout), on_progress=on_progress, on_warning=on_warning, unchanged=unchanged,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from ..device import devices_of_rank, memory_for_values
 from ..distributed import Communicator
 from ..errors import DataError
 from ..file.model_file import ModelFile, read_model
+from ..file.unchanged_file import UnchangedFile
 from ..grid import Grid, Region
 from ..network.model_config import ModelConfig
 from ..residual.error_bound import ErrorBound
@@ -106,6 +107,7 @@ def train_volume(
     components, dtype, value_bytes = _agreed_description(values, grid, region, name, communicator)
     communicator.together(lambda: _check_choices(bricks, parameters, checkpoint_interval, grid))
     arrays = communicator.together(lambda: _agreed_arrays(arrays, name, components, dtype, unit, grid))
+    unchanged = None if path is None or append is None else UnchangedFile(path)
     base, start = base_of(append, communicator), initial_bytes(initial, communicator)
     layout = bricks if base is None else base.header.layout
     if not isinstance(layout, BrickLayout):
@@ -125,7 +127,7 @@ def train_volume(
     return run_job(
         job, communicator, devices, pieces.fetch if pieces is not None else lambda part: _cut(values, part),
         path=path, checkpoint_interval=checkpoint_interval, owners=owners, key=key, on_progress=on_progress,
-        on_warning=on_warning,
+        on_warning=on_warning, unchanged=unchanged,
     )  # fmt: skip
 
 

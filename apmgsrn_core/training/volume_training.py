@@ -20,6 +20,7 @@ from ..data.mask import VOXELS
 from ..distributed import Communicator
 from ..file.model_file import ModelFile, read_model
 from ..file.model_writer import StoredBrick, check_writable, pack_model, write_bytes, write_model
+from ..file.unchanged_file import UnchangedFile
 from ..file.weights import describe_model
 from ..grid import Region
 from ..residual.shares import Shares
@@ -110,6 +111,7 @@ def volume_passes(
     on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] | None = None,
     live: bool = False,
+    unchanged: UnchangedFile | None = None,
 ) -> Generator[Region | TrainingSlice | None, np.ndarray | Exception | float | None, object]:
     """`train_volume` for those who bring the values pass by pass; see `brick_passes` for what is yielded and sent.
 
@@ -124,6 +126,7 @@ def volume_passes(
         on_look: Called on every rank after each brick that it has looked at, with the share done; returning False stops.
         live: Also yields a TrainingSlice again and again, and trains for as many seconds as are sent; see `LiveTraining`. The
             model does not depend on it.
+        unchanged: `path` as it was before the job's base was read from there: what others have written meanwhile is not replaced.
 
     Returns:
         A TrainingResult.
@@ -157,7 +160,7 @@ def volume_passes(
         finished, seconds = yield from training_passes(
             job, plans, survey, communicator, devices, folder, own_key, owners, at_hand, on_progress, live
         )
-        return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices)
+        return _result(job, survey, communicator, finished, warnings, seconds, key or own_key, path, folder, devices, unchanged)
     finally:
         if folder is not None:
             folder.close()
@@ -189,7 +192,7 @@ def _taken(job: VolumeJob, missing: int, model: bytes, key: str, path, devices: 
 
 def _result(
     job: VolumeJob, survey: Survey, communicator: Communicator, finished: list[FinishedBrick], warnings, seconds: float,
-    key: str, path, folder: BrickFolder | None, devices: list,
+    key: str, path, folder: BrickFolder | None, devices: list, unchanged: UnchangedFile | None,
 ) -> TrainingResult:  # fmt: skip
     """Write or pack the model and bring together what all ranks know of it."""
     told = [(f.stored.brick, f.reason, f.error, f.history, f.errors, f.notes) for f in finished]
@@ -211,6 +214,8 @@ def _result(
         old = [] if job.base is None else stored_steps(job.base)
         data = pack_model(manifest, old + everything)
     else:
+        if unchanged is not None:
+            communicator.from_root(unchanged.check)
         write_model(path, manifest, earlier + [f.stored for f in finished], communicator)
         communicator.from_root(folder.remove)
     counts = [job.layout.owned(brick).count for brick, *_ in bricks]

@@ -71,7 +71,7 @@ class TrainingRun:
 
     def _passes(
         self, data, on_survey=None, base: core.ModelFile | None = None, series: bool = False, share: float = 1.0,
-        live: bool = False,
+        live: bool = False, unchanged: core.UnchangedFile | None = None,
     ) -> tuple:  # fmt: skip
         """The passes of one time step, after those of a base, within a share of the time budget, and what brings their values."""
         filter_, communicator = self.filter, self.communicator
@@ -102,7 +102,7 @@ class TrainingRun:
 
         passes = core.volume_passes(
             job, communicator, devices, owners=source.owners(layout), survey=self.surveys.get(state),
-            on_survey=surveyed, live=live, **filter_.arguments(),
+            on_survey=surveyed, live=live, unchanged=unchanged, **filter_.arguments(),
         )  # fmt: skip
         return passes, source.fetch
 
@@ -134,6 +134,8 @@ class TrainingRun:
         path = self.filter.model_path()
         time = self.communicator.everywhere(self.filter.current_time(data))[0]
 
+        unchanged = core.UnchangedFile(path) if path else None
+
         def earlier() -> bytes | None:
             if not path:
                 raise ConfigError("ModelFile: expected the model to append time steps to, found no name")
@@ -149,7 +151,7 @@ class TrainingRun:
             self.communicator.from_root(lambda: core.check_keeps(path, self.job.step, self.job.key(survey.content)))
 
         series = SeriesResult((time,))
-        series.add(self._step(data, nothing_is_lost, base, True), self.job)
+        series.add(self._step(data, nothing_is_lost, base, True, unchanged=unchanged), self.job)
         return series
 
     def _source(self, data, base: core.ModelFile | None) -> LatticeInput | MeshInput:
