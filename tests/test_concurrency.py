@@ -275,6 +275,32 @@ def test_writers_of_one_file_leave_one_of_their_files_whole(versions, tmp_path):
     assert path.read_bytes() in [data for data, _ in versions] and os.listdir(tmp_path) == ["m.apmgsrn"]
 
 
+@pytest.mark.parametrize("order", ["deleted before it is locked here", "deleted afterwards"])
+def test_a_new_file_that_another_writer_takes_for_a_left_one_is_not_used(tmp_path, monkeypatch, order):
+    import apmgsrn_core.file.whole_file as whole_file
+
+    lock, taken = whole_file.locked, []
+
+    def overtaken(handle):
+        if taken:
+            return lock(handle)
+        (name,) = tmp_path.glob(".apmgsrn-*")
+        taken.append(os.open(name, os.O_RDWR))
+        assert lock(taken[0])
+        if order != "deleted afterwards":
+            name.unlink()
+            os.close(taken[0])
+            return lock(handle)
+        found = lock(handle)
+        monkeypatch.setattr(os, "fsync", lambda _: name.unlink())  # just before it is renamed
+        return found
+
+    monkeypatch.setattr(whole_file, "drop_left", lambda folder: None)
+    monkeypatch.setattr(whole_file, "locked", overtaken)
+    write_bytes(tmp_path / "m.apmgsrn", b"all of it")
+    assert (tmp_path / "m.apmgsrn").read_bytes() == b"all of it" and len(taken) == 1
+
+
 LEFT = """
 import os, signal, sys
 from apmgsrn_core import write_bytes

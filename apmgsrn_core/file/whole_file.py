@@ -103,10 +103,9 @@ def _temporary_file(folder: Path) -> tuple[int, str]:
     """A new file, open and locked, and its name."""
     while True:
         handle, name = tempfile.mkstemp(prefix=_prefix(), dir=folder)
-        locked(handle)
-        if has_name(handle, name):
+        if locked(handle) is not False and has_name(handle, name):
             return handle, name
-        os.close(handle)  # before it was locked it was taken for one that was left
+        os.close(handle)  # before it was locked another process took it for one that was left: it is deleted, or will be
 
 
 def drop_left(folder: Path) -> None:
