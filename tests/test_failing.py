@@ -142,3 +142,29 @@ def test_stopped_by_the_user_in_a_bad_moment(monkeypatch):
     poisoned(monkeypatch, *range(101, 10_000))
     result = train(on_progress=lambda state: state.iteration < 101)
     assert np.isfinite(result.volume.reconstruct()).all()
+
+
+# -- bricks without values -------------------------------------------------------------------------
+
+
+def hidden(keep):
+    """Values of which only some are numbers in the second of two bricks."""
+    values, grid = wave((17, 9, 8))
+    values = values.copy()
+    values[:, :, 9:] = np.nan
+    for point in keep:
+        values[point] = 100.0
+    return values, grid
+
+
+@pytest.mark.parametrize("settings", [{}, {"series": True, "time": 0.0}], ids=["", "series"])
+@pytest.mark.parametrize("keep", [[], [(0, 0, 16), (7, 8, 16)]], ids=["none", "two"])
+def test_a_brick_with_hardly_a_value_has_not_diverged(keep, settings):
+    """A step of a batch without a value has no loss; that is no loss beyond all bounds."""
+    values, grid = hidden(keep)
+    config = tiny(iterations=STEPS, batch_size=8)
+    result = train_volume(values, grid, model=MODEL, train=config, bricks=(2, 1, 1), on_progress=lambda s: True, **settings)
+    assert not result.notes and "iterations" in result.stop_reason
+    found = result.volume.reconstruct()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
+    assert psnr(values[:, :, :9], found[:, :, :9]) > 20

@@ -84,7 +84,8 @@ class BackOff:
 
     def has_failed(self, loss: float) -> bool:
         """Whether the training cannot go on from here."""
-        return not loss <= MOST_LOSS or not is_finite(self._training.network)
+        bad = not loss <= MOST_LOSS and self._training.step.has_loss
+        return bad or not is_finite(self._training.network)
 
     def step_back(self, loss: float) -> int:
         """Go back, and say so in the log and in the history; returns the iteration to go on from.

@@ -67,6 +67,7 @@ class BrickWorker:
         self.job, self._plans, self.folder = job, plans, folder
         self.arrays = job.infos(survey)
         self._masks = [summary.mask for summary in survey.bricks]
+        self._hidden = [all(low > high for low, high in summary.ranges) for summary in survey.bricks]  # without a value
         self.layout, self._bounds = job.layout, BrickBounds(job, self.arrays, job.bounds(survey))
 
     @property
@@ -182,7 +183,7 @@ class BrickWorker:
         logger.info("brick %d: %s on %s, %d numbers to learn", brick, plan.grid.value_dims, device, plan.model.parameter_count())
         reason, history = yield from brick_steps(
             network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
-            constant=all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
+            constant=self._hidden[brick] or all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self.folder.checkpoint(brick, attempt) if self.folder else None,
             errors=ArrayErrors(sampler, self.arrays) if wants_columns(self.arrays) else None,
             pull=FeaturePull(network.features, reference) if _is_pulled(train, reference) else None,

@@ -82,6 +82,11 @@ class GraphStep:
             self._step((direct, placement))
         return self.squared_error
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether a batch had a value yet. Waits for the device."""
+        return bool(self._running[1] > 0)
+
     def loss(self) -> float:
         """Running mean of the loss, smoothed as `History` does; NaN before the first step. Waits for the device."""
         mean, weight = self._running[:2].tolist()

@@ -52,29 +52,33 @@ def psnr_of(mean_squared_error: float) -> float:
 
 
 class RunningMean:
-    """Mean of the last SMOOTHING_STEPS losses, about."""
+    """Mean of the last SMOOTHING_STEPS losses, about.
+
+    Attributes:
+        weight: Of all of them together, less than 1; 0: there was none.
+    """
 
     def __init__(self):
-        self._mean = self._weight = 0.0
+        self._mean = self.weight = 0.0
 
     def add(self, loss: float) -> None:
         """Take up the loss of a step."""
         decay = 1 - 1 / SMOOTHING_STEPS
         self._mean = self._mean * decay + loss * (1 - decay)
-        self._weight = self._weight * decay + (1 - decay)
+        self.weight = self.weight * decay + (1 - decay)
 
     @property
     def value(self) -> float:
         """NaN before the first loss."""
-        return self._mean / self._weight if self._weight else math.nan
+        return self._mean / self.weight if self.weight else math.nan
 
     def state(self) -> dict:
         """For a checkpoint."""
-        return {"mean": self._mean, "weight": self._weight}
+        return {"mean": self._mean, "weight": self.weight}
 
     def restore(self, state: dict) -> None:
         """Go on from a `state`."""
-        self._mean, self._weight = state["mean"], state["weight"]
+        self._mean, self.weight = state["mean"], state["weight"]
 
 
 class History:

@@ -79,8 +79,13 @@ class HostStep:
         self._optimizer.step()
         return squared_error
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether a batch had a value yet: of a brick that is hidden but for a few there may be none for long."""
+        return self._mean.weight > 0
+
     def loss(self) -> float:
-        """Running mean of the loss; NaN before the first step."""
+        """Running mean of the loss; NaN before the first value."""
         return self._mean.value
 
     def state(self) -> dict:
