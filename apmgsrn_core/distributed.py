@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ApmgsrnError
+from .errors import ApmgsrnError, TorchError
 
 FIRST_WAIT, LONGEST_WAIT = 1e-4, 0.01  # seconds between two looks at what a rank waits for
 MESSAGE_BYTES = 1 << 30  # of one message; MPI counts in 32 bits
@@ -69,14 +69,14 @@ class Communicator:
     def exchange(self, outgoing: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
         """Send arrays to ranks: `outgoing[r]` goes to rank r; returns what came from each rank, in order.
 
-        What a rank has for itself is handed over as it is.
+        What a rank has for itself is handed over as it is. Memory that one rank lacks is an error on all.
         """
         if self.size == 1:
             return [outgoing[0]]
-        outgoing = [[np.ascontiguousarray(a) for a in arrays] for arrays in outgoing]
+        outgoing = self.together(lambda: [[np.ascontiguousarray(a) for a in arrays] for arrays in outgoing])
         self._wait_politely()
         described = self._comm.alltoall([[(a.shape, a.dtype.str) for a in arrays] for arrays in outgoing])
-        incoming = [[np.empty(shape, np.dtype(kind)) for shape, kind in arrays] for arrays in described]
+        incoming = self.together(lambda: [[np.empty(shape, np.dtype(kind)) for shape, kind in arrays] for arrays in described])
         requests = []
         for other in range(self.size):
             if other == self.rank:
@@ -143,7 +143,9 @@ def _describe(error: Exception | None, rank: int) -> Exception | None:
     if error is None:
         return None
     if isinstance(error, ApmgsrnError):
-        described = type(error)(*error.args)
+        described = type(error)(str(error))
         described.args = (f"{error}" if rank == 0 else f"rank {rank}: {error}",)
+        if isinstance(error, TorchError):
+            described.problem = error.problem
         return described
     return ApmgsrnError(f"rank {rank}: {type(error).__name__}: {error}")

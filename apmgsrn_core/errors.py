@@ -45,8 +45,8 @@ class MemoryShortage(ApmgsrnError, MemoryError):
 class TorchError(DeviceError):
     """torch cannot be imported: `problem` says why, and the message also what to do outside of ParaView."""
 
-    def __init__(self, problem: str, advice: str):
-        super().__init__(f"{problem}. {advice}")
+    def __init__(self, problem: str, advice: str = ""):
+        super().__init__(f"{problem}. {advice}" if advice else problem)
         self.problem = problem
 
 

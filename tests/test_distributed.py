@@ -13,7 +13,7 @@ SCRIPT = """
 import sys, time
 import numpy as np
 from mpi4py import MPI
-from apmgsrn_core import Communicator, DataError
+from apmgsrn_core import Communicator, DataError, TorchError
 comm = Communicator(MPI.COMM_WORLD)
 ran = []
 def work():
@@ -39,6 +39,14 @@ for call, function, expected in (
         assert "boom" in str(error) if expected is None else told(error) == expected, error
     else:
         raise AssertionError("no error on rank %d" % comm.rank)
+def torchless():
+    if comm.rank == last: raise TorchError("no torch", "advice for others")
+try:
+    comm.together(torchless)
+except TorchError as error:
+    assert error.problem == "no torch" and "no torch. advice for others" in str(error), error
+else:
+    raise AssertionError("no error on rank %d" % comm.rank)
 assert comm.together(lambda: comm.rank) == comm.rank
 assert comm.everywhere(comm.rank ** 2) == [r ** 2 for r in range(comm.size)]
 assert comm.neighbours == (comm.rank, comm.size)
@@ -50,6 +58,19 @@ for source, (numbers, empty) in enumerate(comm.exchange(out)):
     assert (numbers == np.arange(37 * (comm.rank + 1)) + source).all() and numbers.dtype == np.int16
     assert empty.shape == (2, 0, 3)
 assert comm.bytes_sent == sum(74 * (r + 1) for r in range(comm.size) if r != comm.rank)
+
+if comm.size > 1:
+    def room(shape, kind):
+        if comm.rank == last: raise MemoryError("no room")
+        return empty_array(shape, kind)
+    empty_array, np.empty = np.empty, room
+    try:
+        comm.exchange(out)
+    except Exception as error:
+        assert "rank %d: MemoryError: no room" % last in str(error), error
+    else:
+        raise AssertionError("no error on rank %d" % comm.rank)
+    np.empty = empty_array
 
 for _ in range(2):
     comm.forget_stop()

@@ -34,7 +34,7 @@ class AgreedInput:
         known = self._agreements.get(question)
         if known is not None and (known[1] is None or known[0] == self.GetMTime()):
             return
-        mine = all(self._updates(port) for port in ports)
+        mine = all([self._updates(port) for port in ports])  # each of them: what is above may talk to the other ranks as well
         given = Communicator(vtk_bridge.pipeline_communicator()).everywhere(mine)
         error = None
         if not all(given):

@@ -13,7 +13,7 @@ import numpy as np
 from vtkmodules.vtkCommonDataModel import vtkImageData, vtkRectilinearGrid
 
 import apmgsrn_core as core  # names that need torch are looked up when a training begins
-from apmgsrn_core import ApmgsrnError, ArraySpec, DataError, Region
+from apmgsrn_core import ArraySpec, DataError, FieldError, Region
 
 from . import vtk_bridge
 from .array_choice import ArrayChoice, common_type
@@ -167,13 +167,16 @@ class LatticeInput:
     def _own_pieces(self):
         """What the ranks have, each its piece."""
         image = self._pull(None)
-        try:
-            values, region = self._piece(image)
-        except ApmgsrnError:  # a rank without data gives nothing
-            components = sum(a.components for a in self.arrays)
-            shape = (0, 0, 0) if components == 1 else (0, 0, 0, components)
-            values, region = np.empty(shape, self.dtype), Region((0, 0, 0), (0, 0, 0))
-        return core.Pieces(values, region, self._communicator)
+
+        def piece() -> tuple:
+            try:
+                return self._piece(image)
+            except (DataError, FieldError):  # a rank without data gives nothing
+                components = sum(a.components for a in self.arrays)
+                shape = (0, 0, 0) if components == 1 else (0, 0, 0, components)
+                return np.empty(shape, self.dtype), Region((0, 0, 0), (0, 0, 0))
+
+        return core.Pieces(*self._communicator.together(piece), self._communicator)
 
 
 def _all_of(known: dict, whole: tuple, axis: int) -> tuple:

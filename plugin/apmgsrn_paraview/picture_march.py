@@ -82,10 +82,10 @@ class PictureMarch:
                 self._passes = self._march(self._scene, in_passes, seconds, on_progress)
                 self._key, self.pass_number = key, 0
             last = team.together(self._take_pass)
+            self.picture = self._put_together()
         except Exception:
             self.forget()
             raise
-        self.picture = self._put_together()
         self.pass_number += 1
         self.finished = all(team.everywhere(last))
 
@@ -144,11 +144,15 @@ class PictureMarch:
         if mine is not None and mine.largest is not None:
             sent.append(mine.largest)
         incoming = team.exchange([sent] + [[] for _ in range(team.size - 1)])
-        if team.rank:
-            return None
-        pictures = [core.Picture(p[0], p[1], int(p[2][0]), float(p[2][1]), *p[3:]) if p else None for p in incoming]
-        scene = self._scene
-        return core.composite(pictures, self._parts, scene.camera, scene.options.mode == "isosurface")
+
+        def compose():
+            if team.rank:
+                return None
+            pictures = [core.Picture(p[0], p[1], int(p[2][0]), float(p[2][1]), *p[3:]) if p else None for p in incoming]
+            scene = self._scene
+            return core.composite(pictures, self._parts, scene.camera, scene.options.mode == "isosurface")
+
+        return team.together(compose)
 
 
 def _moved_out(plane: tuple, length: float) -> tuple:

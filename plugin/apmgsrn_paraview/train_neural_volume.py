@@ -47,7 +47,7 @@ class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, ExpectedTr
         super().__init__(inputs=1, outputs=3)
         self._answers = Memory()  # question -> Answer
         self._failure = None  # (question, our modification time), the error that it ended with
-        self._served = None  # the last question that was answered
+        self._served = self._saved = None  # the last question that was answered, and the one whose model lies in the file
         self._surveys = Memory()  # state of the input -> what a look at all of it has told
         self._volume = self._volume_stamp = self._boxes = self._boxes_stamp = None
         self._reconstruction = Reconstruction()
@@ -188,11 +188,13 @@ class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, ExpectedTr
             self._answers.keep(question, answer)
             if self.settings["time_steps"] == "append":
                 self._forget_before(question)
-        elif question != self._served and self.settings["time_steps"] != "append" and vtk_bridge.rank_and_size()[0] == 0:
-            trained_model.save(answer.model, self.model_path())  # another time step lies there now
+            self._saved = question
         if answer.model.path:
             self._answers.forget(lambda other: other.model.ended_by(answer.model))
         self._served = question
+        if question != self._saved and self.settings["time_steps"] != "append" and vtk_bridge.rank_and_size()[0] == 0:
+            trained_model.save(answer.model, self.model_path())  # another time step lies there now
+        self._saved = question  # after that: what the ranks remember must not depend on whether it goes on the first one
         return answer
 
     def _forget_before(self, question: tuple) -> None:

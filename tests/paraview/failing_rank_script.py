@@ -1,6 +1,7 @@
 """Run by test_failing_rank.py as `mpirun -np N pvbatch failing_rank_script.py plugin.xml folder FILTER`.
 
 The source above the filter fails on the last rank, then on the first one, then nowhere; writes what was told to folder/report.json.
+FILTER may be CompareTrained: Compare Neural Volume, whose model comes from a training that begins when it is asked.
 """
 
 from paraview import servermanager, simple  # first: a script that ends earlier leaves the other ranks waiting
@@ -25,6 +26,10 @@ def main(plugin, folder, name):
     elif name == "RenderNeuralVolume":
         source.Model, settings = settings["FileName"], {"ViewSize": [16, 12]}
     report = []
+    if name == "CompareTrained":
+        wavelet = simple.Wavelet(WholeExtent=[-8, 7, -5, 5, 2, 12])
+        model = simple.TrainNeuralVolume(Input=wavelet, TargetArray=["POINTS", "RTData"], Device="cpu", Bricks=[2, 1, 1], **TRAINING)
+        name, settings = "CompareNeuralVolume", {"Model": model}
     source.Fails = size - 1
     filter_ = getattr(simple, name)(Input=source, Device="cpu", **settings)
     for rank in (size - 1, 0, -1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 
 import numpy as np
@@ -14,11 +15,16 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
 
-import apmgsrn
-import apmgsrn_core as core
-from apmgsrn_paraview.billboard import fill_billboard
-from apmgsrn_paraview.picture_march import PictureMarch
-from apmgsrn_paraview.transfer_functions import colour_points, cool_to_warm
+sys.path.append(str(ROOT / "tests"))
+
+from thread_ranks import on_ranks  # noqa: E402
+
+import apmgsrn  # noqa: E402
+import apmgsrn_core as core  # noqa: E402
+from apmgsrn_core import ApmgsrnError  # noqa: E402
+from apmgsrn_paraview.billboard import fill_billboard  # noqa: E402
+from apmgsrn_paraview.picture_march import PictureMarch, Scene  # noqa: E402
+from apmgsrn_paraview.transfer_functions import colour_points, cool_to_warm  # noqa: E402
 
 SIZE = (70, 53)
 
@@ -364,6 +370,33 @@ def test_the_defaults_are_those_of_the_core():
 
 
 # ---- ranks ----------------------------------------------------------------------------------------
+
+
+def test_what_fails_where_the_parts_are_put_together_is_an_error_on_all_ranks(models, monkeypatch):
+    volume = core.NeuralVolume.open(models["bricks"], "cpu")
+    camera = core.Camera((14, 18, 25), (3, 5.5, 9), (0, 1, 0), 30.0, None, (9, 7))
+    function = core.TransferFunction.from_points([0, 0, 0, 1, 1, 1, 0, 0], [0, 0, 0.5, 0, 1, 1, 0.5, 0], 1.0)
+    scene, right = Scene(volume, "f", None, camera, function, core.RenderOptions()), core.composite
+
+    def work(communicator):
+        march, told = PictureMarch(communicator), []
+        for composite in (short, right):
+            communicator.everywhere(None)
+            if communicator.rank == 0:
+                monkeypatch.setattr(core, "composite", composite, raising=False)
+            try:
+                march.advance("key", lambda: scene, False, 1.0, lambda share: None)
+            except ApmgsrnError as error:
+                told.append(str(error))
+            assert march.holds("key") == (composite is right)
+        return told, march.picture
+
+    def short(*_):
+        raise MemoryError("no room for the pictures")
+
+    (first, picture), (second, nothing) = on_ranks(2, work)
+    assert len(first) == len(second) == 1 and "no room for the pictures" in second[0]
+    assert picture.rgba[..., 3].max() > 0 and nothing is None
 
 
 @pytest.mark.mpi

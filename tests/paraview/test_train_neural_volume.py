@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from apmgsrn_paraview import trained_model
 from conftest import info, make_image, make_source, output, smooth_values, train, values_of
 from paraview import simple
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkUniformGrid
+
+from apmgsrn_core import ModelFileError
 
 DIMS = (12, 11, 10)
 
@@ -93,7 +96,7 @@ def test_changed_data_trains_again(trainings):
     assert len(trainings) == 2
 
 
-def test_time_steps_back_and_forth_train_once_each(trainings, tmp_path):
+def test_time_steps_back_and_forth_train_once_each(trainings, tmp_path, monkeypatch, vtk_errors):
     text = "t = self.GetOutputInformation(0).Get(vtkStreamingDemandDrivenPipeline.UPDATE_TIME_STEP()) or 0.0\n"
     text = "from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline\n" + text
     source = simple.ProgrammableSource(OutputDataSetType="vtkImageData")
@@ -128,6 +131,21 @@ output.GetInformation().Set(output.DATA_TIME_STEP(), t)
     assert len(trainings) == 2
     np.testing.assert_array_equal(results[0], results[2])
     assert np.abs(results[0] - results[1]).max() > 0
+
+    # What is remembered does not depend on whether the file can be written, which only the first of several ranks does.
+    def full(*_):
+        raise ModelFileError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trained_model, "save", full)
+        filter_.UpdatePipeline(0.0)
+    proxy = filter_.GetClientSideObject()
+    assert "no room" in vtk_errors.take()[0] and proxy._served[-1] == 0.0 and len(proxy._answers) == 2
+    assert read_header(path).times == (1.0,)
+    filter_.Seed = 7  # and back: the pipeline asks again
+    filter_.Seed = 0
+    filter_.UpdatePipeline(0.0)
+    assert read_header(path).times == (0.0,) and len(trainings) == 2
 
 
 def test_cell_data():
