@@ -131,6 +131,10 @@ def test_slices_end_where_values_are_needed():
         if not live.advance(10.0, may_fetch=False):
             asked += 1
             assert not live.advance(10.0, may_fetch=False)
+            state, shown = live.at.state(), NeuralVolume.from_bytes(live.at.model(), "cpu").reconstruct()
+            assert (state.finished, state.bricks, state.brick) == (1, 2, 0) and state.fraction == 0.5 and state.psnr > 5
+            assert not np.isnan(shown[:, :, :8]).any() and np.isnan(shown[:, :, 9:]).all()  # of the one that has ended
+            assert set(live.at.history()["brick"]) == {0}
             live.advance(10.0)
     assert asked == 1 and live.result.layout.count == 2
 

@@ -140,7 +140,7 @@ def training_passes(
             trained = yield from in_slices(worker, tasks, devices, budget, progress, communicator, finished)
         else:
             trained = communicator.together(work)
-        finished += trained
+            finished += trained
         tasks = None  # nothing of this round is kept while the next one is brought
         cut = any(f.reason == "stopped by user" for f in trained)
         stop = communicator.everywhere((communicator.stop_requested(), cut))

@@ -22,7 +22,8 @@ class TrainingSlice:
     Args:
         worker: The `BrickWorker` of the job.
         communicator: Of the ranks; all methods but `keep` are collective.
-        finished: `FinishedBrick` of this rank.
+        finished: `FinishedBrick` of this rank; both are those of the training, and change with it: where values are needed before
+            the next slice, a brick may have ended since.
         running: Brick -> its `BrickTraining` on this rank.
         seconds: Of training so far.
     """
@@ -34,12 +35,13 @@ class TrainingSlice:
     seconds: float
 
     def state(self) -> TrainingState:
-        """Of the first brick that is trained now, the fraction and the seconds those of the whole."""
+        """Of the first brick that is trained now, or the last one that was, the fraction and the seconds those of the whole."""
         mine = [(brick, training.report()) for brick, training in sorted(self.running.items())]
-        told = self.communicator.everywhere((mine, len(self.finished)))
-        states = [pair for part, _ in told for pair in part]
-        done, bricks = sum(count for _, count in told), self.worker.layout.count
-        brick, state = states[0]
+        ended = [] if mine or not self.finished else [_last_state(self.finished[-1])]
+        told = self.communicator.everywhere((mine, len(self.finished), ended))
+        states = [pair for part, _, _ in told for pair in part]
+        done, bricks = sum(count for _, count, _ in told), self.worker.layout.count
+        brick, state = (states or [pair for _, _, part in told for pair in part])[0]
         fraction = (done + sum(s.fraction for _, s in states)) / bricks
         left = self.seconds * (1 - fraction) / fraction if fraction else math.inf
         return replace(
@@ -75,6 +77,13 @@ class TrainingSlice:
             training.keep()
         if self.worker.folder is not None:
             self.worker.folder.close()
+
+
+def _last_state(finished) -> tuple[int, TrainingState]:
+    """(brick, state) at the end of its training."""
+    last = {name: column[-1] for name, column in finished.history.items()}
+    iteration, numbers = int(last["iteration"]), (float(last[name]) for name in ("loss", "psnr", "learning_rate"))
+    return finished.stored.brick, TrainingState(iteration, iteration, float(last["seconds"]), 0.0, *numbers, 1.0)
 
 
 class LiveTraining:
@@ -130,7 +139,7 @@ def in_slices(
     """Train bricks at once, one on each device, and yield a TrainingSlice whenever the seconds that were sent are over.
 
     Returns:
-        A `FinishedBrick` of each task.
+        A `FinishedBrick` of each task; `finished` has them then, too.
     """
     steps = {brick: worker.steps(brick, values, device, budget, progress) for (brick, values), device in zip(tasks, devices)}
     running, trained, seconds = {}, [], 0.0
@@ -147,6 +156,7 @@ def in_slices(
                     del steps[brick]
                     running.pop(brick, None)
                     trained.append(over.value)
+                    finished.append(over.value)
             if perf_counter() >= end:
                 return
 
@@ -155,5 +165,5 @@ def in_slices(
         if not any(communicator.everywhere(bool(steps))):
             return trained
         held = perf_counter()
-        seconds = yield TrainingSlice(worker, communicator, finished + trained, running, progress.seconds)
+        seconds = yield TrainingSlice(worker, communicator, finished, running, progress.seconds)
         progress.leave_out(perf_counter() - held)
