@@ -301,6 +301,24 @@ def test_a_new_file_that_another_writer_takes_for_a_left_one_is_not_used(tmp_pat
     assert (tmp_path / "m.apmgsrn").read_bytes() == b"all of it" and len(taken) == 1
 
 
+def test_new_files_have_the_permissions_of_any_other_whichever_thread_asks(tmp_path):
+    """The mask of the process is never changed, not even for a moment: other threads make files meanwhile."""
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "m.apmgsrn", b"numbers")
+        assert (tmp_path / "m.apmgsrn").stat().st_mode & 0o777 == 0o640
+        (tmp_path / "m.apmgsrn").chmod(0o600)
+        asked, umask = [], os.umask
+        os.umask = lambda mask: asked.append(mask) or umask(mask)
+        try:
+            write_bytes(tmp_path / "m.apmgsrn", b"others")
+        finally:
+            os.umask = umask
+        assert asked == []
+    finally:
+        os.umask(before)
+
+
 LEFT = """
 import os, signal, sys
 from apmgsrn_core import write_bytes

@@ -154,6 +154,15 @@ def test_macrocells_that_claim_many_cells(model):
     refused("damaged macrocells", lambda: NeuralVolume.from_bytes(damaged, "cpu").macrocells(), len(damaged))
 
 
+def test_a_mask_of_several_axes(model):
+    def change(manifest):
+        manifest.update(mask="values", requires=["mask"])
+
+    damaged = repacked(model, change, lambda t: {**t, "mask": np.zeros((2, 9), np.uint8)})
+    points = np.zeros((1, 3))
+    refused(r"'mask': expected one axis, found shape \(2, 9\)", lambda: NeuralVolume.from_bytes(damaged, "cpu").sample_points(points))
+
+
 def test_a_mask_of_more_bits_than_its_bytes_hold(model):
     bits = np.frombuffer(b"\1" + lzma.compress(bytes(1000), lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2}]), np.uint8)
 

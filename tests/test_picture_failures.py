@@ -11,7 +11,8 @@ import pytest
 from test_memory import CPU_SHORT, GPU_SHORT, LOST, Short, train
 
 from apmgsrn_core import DataError, DeviceError, MemoryShortage, NeuralVolume, open_volume, register_network
-from apmgsrn_core.kernels import kernel_for, memory
+from apmgsrn_core.kernels import cpu_library, kernel_for, memory
+from apmgsrn_core.kernels.cpu_march import FieldMarch, NativeMarch
 from apmgsrn_core.rendering import ray_field, renderer
 from apmgsrn_core.rendering.camera import Camera
 from apmgsrn_core.rendering.renderer import VolumeRenderer
@@ -115,6 +116,21 @@ def test_other_errors_of_a_march_are_not_taken_for_those(monkeypatch, model, ker
 # -- foreign networks ------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(cpu_library.load()[0] is None, reason="the native CPU kernels are not built")
+def test_the_native_march_takes_fewer_rays_where_memory_is_short(monkeypatch, model):
+    expected, marched = picture(NeuralVolume.from_bytes(model, "cpu")), []
+
+    def short(native, mode, rays, *others):
+        marched.append(rays._obj.count)
+        return -1 if marched[-1] > 100 else own[type(native)](native, mode, rays, *others)  # what it returns for bad_alloc
+
+    own = {kind: kind._call for kind in (FieldMarch, NativeMarch)}
+    for kind in own:
+        monkeypatch.setattr(kind, "_call", short)
+    same(picture(NeuralVolume.from_bytes(model, "cpu")), expected)
+    assert max(marched) > 100 > min(marched)
+
+
 class Failing:
     """A network that raises an error in some of its calls, for more than so many points."""
 
@@ -128,12 +144,12 @@ class Failing:
         return points[:, :1] * 0.5 + 0.5
 
 
-def opened(monkeypatch, tmp_path, network, device="auto"):
+def opened(monkeypatch, tmp_path, network, device="auto", derivatives="differences"):
     """A volume of a network as if it stood in a file."""
     from apmgsrn_core.foreign import volume
 
     monkeypatch.setattr(volume, "load_network", lambda description, device, trust: network)
-    path = foreign.write_description(tmp_path, {"kind": "torchscript", "file": "none.pt"}, derivatives="differences")
+    path = foreign.write_description(tmp_path, {"kind": "torchscript", "file": "none.pt"}, derivatives=derivatives)
     return open_volume(path, device, trust=True)
 
 
@@ -164,6 +180,15 @@ def test_a_foreign_network_is_asked_for_fewer_points_where_memory_is_short(monke
     network.most = 100
     with pytest.raises(MemoryShortage, match=r"expected memory for \d+ points at a time, found .*4000000000 bytes"):
         volume.sample_points(points)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "autograd"])
+def test_memory_that_is_short_is_not_taken_for_a_network_without_gradients(monkeypatch, tmp_path, wanted):
+    """The first call tries its values, the second one its gradients."""
+    with pytest.raises(MemoryShortage, match="opening: expected memory for it, found .*4000000000 bytes"):
+        opened(monkeypatch, tmp_path, Failing(CPU_SHORT, calls=(2,)), derivatives=wanted)
+    volume = opened(monkeypatch, tmp_path, Failing(LOST[0], calls=(2,)), derivatives=wanted)
+    assert volume.derivatives == "autograd" and "has failed, the CPU goes on" in volume.warnings[0]
 
 
 def test_a_registered_network_stays_where_its_owner_has_put_it():

@@ -191,6 +191,8 @@ def _read_tensors(data: bytes, what: str) -> dict[str, np.ndarray]:
         if tensor.dtype not in kinds:
             expected = " or ".join(np.dtype(kind).name for kind in kinds)
             raise ModelFileError(f"{what}: {name!r}: expected {expected}, found {tensor.dtype}")
+        if name in BYTES and tensor.ndim != 1:
+            raise ModelFileError(f"{what}: {name!r}: expected one axis, found shape {tensor.shape}")
         if not np.isfinite(tensor).all():
             raise ModelFileError(f"{what}: {name!r} holds NaN or infinite weights")
     return tensors

@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import re
+import secrets
 import shutil
 import socket
 import tempfile
@@ -83,9 +84,6 @@ def replacing(path: Path, size: int = 0) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                umask = os.umask(0)
-                os.umask(umask)
-                os.chmod(name, 0o666 & ~umask)
                 if os.name == "nt":  # an open file has no new name there
                     file.close()
                 os.replace(name, path)
@@ -102,7 +100,11 @@ def _prefix() -> str:
 def _temporary_file(folder: Path) -> tuple[int, str]:
     """A new file, open and locked, and its name."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=_prefix(), dir=folder)
+        name = str(folder / (_prefix() + secrets.token_hex(8)))
+        try:  # with the permissions of any new file, unlike those of tempfile
+            handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        except FileExistsError:
+            continue
         if locked(handle) is not False and has_name(handle, name):
             return handle, name
         os.close(handle)  # before it was locked another process took it for one that was left: it is deleted, or will be

@@ -101,7 +101,9 @@ class ForeignKernel:
             with torch.enable_grad():
                 outputs = self._outputs(network, points)
                 return outputs.requires_grad and torch.autograd.grad(outputs.sum(), points, allow_unused=True)[0] is not None
-        except (RuntimeError, DataError):  # it has been evaluated without gradients: it is these that it lacks
+        except (RuntimeError, DataError) as error:  # it has been evaluated without gradients: it is these that it lacks
+            if is_short(error) or is_of_accelerator(error):
+                raise
             return False
 
     def _outputs(self, network: Callable, points: torch.Tensor) -> torch.Tensor:

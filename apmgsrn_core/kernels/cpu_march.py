@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..errors import ApmgsrnError
+from ..errors import ApmgsrnError, MemoryShortage
 from .threads import thread_count
 
 MODES = ("composite", "maximum", "average")
@@ -69,7 +69,7 @@ class FieldMarch:
         seen = _Seen(*(_of(tensor) for tensor in (mode.colour, mode.opacity, mode.depth, mode.sums)))
         evaluated = self._call(mode, byref(bundle), byref(lattice), byref(look), byref(seen))
         if evaluated < 0:
-            raise ApmgsrnError("native kernels: not enough memory to march rays; a smaller most_points needs less")
+            raise MemoryShortage("native kernels: not enough memory to march rays; a smaller most_points needs less")
         return evaluated
 
     def _call(self, mode, *structures) -> int:
