@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,27 @@ def save_state(flow, path: Path) -> None:
 
 
 def load_state(flow, path: Path) -> None:
-    """Go on from a state. Raises ValueError: it is of another flow; OSError: it cannot be read."""
-    with np.load(path) as state:
-        velocity, reynolds = state["velocity"], float(state["reynolds"])
-        if velocity.shape[1] != flow.points or reynolds != flow.reynolds:
-            raise ValueError(
-                f"{path}: expected a flow of {flow.points} points and Re = {flow.reynolds:g}, "
-                f"found {velocity.shape[1]} points and Re = {reynolds:g}"
-            )
-        flow.time, flow.steps = float(state["time"]), int(state["steps"])
+    """Go on from a state, which the first rank reads. Raises on all ranks ValueError: it is of another flow; OSError: it cannot be
+    read."""
+    state = _read(path) if flow.communicator is None or flow.communicator.rank == 0 else None
+    state = state if flow.communicator is None else flow.communicator.bcast(state)
+    if isinstance(state, Exception):
+        raise state
+    velocity, reynolds, flow.time, flow.steps = state
+    if velocity.shape[1] != flow.points or reynolds != flow.reynolds:
+        raise ValueError(
+            f"{path}: expected a flow of {flow.points} points and Re = {flow.reynolds:g}, "
+            f"found {velocity.shape[1]} points and Re = {reynolds:g}"
+        )
     flow.set_velocity(velocity[:, slice(*flow.planes)])
+
+
+def _read(path: Path) -> tuple | Exception:
+    """Velocity, Reynolds number, time and steps, or what stands in the way."""
+    try:
+        with np.load(path) as state:
+            return state["velocity"], float(state["reynolds"]), float(state["time"]), int(state["steps"])
+    except (OSError, ValueError) as error:
+        return error
+    except (KeyError, zipfile.BadZipFile, EOFError) as error:
+        return ValueError(f"{path}: expected the state of a flow, found another file: {error}")

@@ -31,7 +31,7 @@ MODEL, STATE, TABLE = "flow.apmgsrn", "state.npz", "energy.csv"  # in the folder
 
 
 class Clock:
-    """Adds up the seconds of some work that all ranks do together."""
+    """Adds up the seconds of some work that all ranks do together. A rank on which it fails waits for nobody: it ends them all."""
 
     def __init__(self, communicator):
         self._communicator, self.seconds = communicator, 0.0
@@ -40,8 +40,9 @@ class Clock:
         self._communicator.Barrier()
         self._start = time.perf_counter()
 
-    def __exit__(self, *_) -> None:
-        self._communicator.Barrier()
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self._communicator.Barrier()
         self.seconds += time.perf_counter() - self._start
 
 
@@ -57,11 +58,11 @@ def main() -> int:
         return 2
     set_up_pipeline(options)
     clocks = {name: Clock(communicator) for name in ("start", "solver", "in_situ")}
-    try:
-        with clocks["start"]:
-            catalyst = CatalystAdaptor(options.script)
-    except (ImportError, RuntimeError) as error:
-        tell(f"simulate: ParaView Catalyst cannot be used here: {error}", sys.stderr)
+    with clocks["start"]:
+        catalyst, problem = start_catalyst(options.script)
+    problems = list(filter(None, communicator.allgather(problem)))
+    if problems:
+        tell(f"simulate: ParaView Catalyst cannot be used here: {problems[0]}", sys.stderr)
         return 2
     outputs = [step for step in range(0, options.steps + 1, options.every) if step > flow.steps or not options.restart]
     missing = simulate(flow, catalyst, outputs, options, clocks)
@@ -71,6 +72,14 @@ def main() -> int:
     if missing:
         tell(f"simulate: {missing} of {len(outputs)} outputs are not in {options.output / MODEL}, see above", sys.stderr)
     return 1 if missing else 0
+
+
+def start_catalyst(script: Path) -> tuple[CatalystAdaptor | None, str]:
+    """The adaptor, or what stands in its way on this rank."""
+    try:
+        return CatalystAdaptor(script), ""
+    except (ImportError, RuntimeError) as error:
+        return None, str(error) or type(error).__name__
 
 
 def simulate(flow: TaylorGreen, catalyst: CatalystAdaptor, outputs: list, options, clocks: dict) -> int:
