@@ -47,9 +47,17 @@ def vtk_errors(plugin):
     tag = window.AddObserver("ErrorEvent", note)
     yield messages
     window.RemoveObserver(tag)
-    for proxy in list(simple.GetSources().values())[::-1]:
-        simple.Delete(proxy)
+    leave_nothing()
     assert messages == []
+
+
+def leave_nothing() -> None:
+    """No view, source or link of one test is in the state that another one saves, whatever their order."""
+    manager = simple.servermanager.ProxyManager().SMProxyManager
+    for proxy in (*simple.GetViews(), *list(simple.GetSources().values())[::-1]):
+        simple.Delete(proxy)
+    for name in [manager.GetLinkName(number) for number in range(manager.GetNumberOfLinks())]:
+        manager.UnRegisterLink(name)
 
 
 @pytest.fixture
