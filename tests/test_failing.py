@@ -168,3 +168,7 @@ def test_a_brick_with_hardly_a_value_has_not_diverged(keep, settings):
     found = result.volume.reconstruct()
     np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
     assert psnr(values[:, :, :9], found[:, :, :9]) > 20
+
+
+def test_nor_has_one_on_a_device(device_steps):  # noqa: F811
+    test_a_brick_with_hardly_a_value_has_not_diverged([(0, 0, 16), (7, 8, 16)], {})

@@ -119,6 +119,11 @@ class DeviceStep:
         self._step = GraphStep(network, kernel_for(network, config.precision), config)
         self.groups, self.loss = self._step.groups, self._step.loss
 
+    @property
+    def has_loss(self) -> bool:
+        """See `HostStep.has_loss`. Waits for the device."""
+        return self._step.has_loss
+
     def run(self, batch, direct: bool, progress: float) -> torch.Tensor:
         """See `HostStep.run`; the result is overwritten by the next step."""
         return self._step.run(batch, direct)
