@@ -26,6 +26,7 @@ from .region import Region, triple
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 MOST_POINTS = 2**31 - 1  # along an axis, as in VTK
+MOST_IN_ALL = 2**48  # a thousand times what has ever been simulated; numpy counts bytes in 63 bits
 LENGTHS = (1e-150, 1e150)  # in the world: their squares are numbers
 
 
@@ -131,6 +132,8 @@ class Grid:
         dims = tuple(
             1 if old == 1 else max(int(new), 2) for old, new in zip(self.dims, triple("dims", dims, int))
         )
+        if math.prod(dims) > MOST_IN_ALL:
+            raise ConfigError(f"dims: expected at most {MOST_IN_ALL} points in all, found {' x '.join(map(str, dims))}")
         spacing = tuple(
             s if old == 1 else s * (old - 1) / (new - 1)
             for s, old, new in zip(self.spacing, self.dims, dims)

@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 def main(example: str, report: str) -> None:
     sys.path.insert(0, example)
-    from flow_state import load_state, save_state
+    from flow_state import check_same, load_state, save_state
     from taylor_green import TaylorGreen
 
     ranks, found = MPI.COMM_WORLD, {}
@@ -22,9 +22,14 @@ def main(example: str, report: str) -> None:
             flow.step(0.2)
         velocity = ranks.gather(flow.velocity()[:, :, ::3, ::3])
         path = Path(f"{report}.npz")
-        save_state(flow, path)
+        save_state(flow, 0.2, path)
         ranks.Barrier()
         again = TaylorGreen(points, 100.0, ranks)
+        check_same(again, 0.2, path)
+        try:
+            check_same(again, 0.1, path)
+        except ValueError as error:
+            found["another"] = str(error)
         load_state(again, path)
         again.step(0.2)
         found[str(points)] = {

@@ -50,7 +50,7 @@ def test_other_kinds_of_networks_get_other_numbers_of_grids():
 
 
 def test_what_cannot_be_is_named():
-    with pytest.raises(ConfigError, match="TargetBytes: expected at least .* for 4 bricks, found 1000"):
+    with pytest.raises(ConfigError, match="TargetBytes, TargetRatio: expected a model file of at least .* for 4 bricks, found 1000"):
         parameters_for(1000, ModelConfig.preset("small"), 1, 4)
     with pytest.raises(ConfigError, match="TimeBudget: expected seconds"):
         Aim("time").train_config(TrainConfig())

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from apmgsrn_core import ArraySpec, Grid, NeuralVolume, TrainConfig, psnr, read_header, save_network, ssim, train_volume
+from apmgsrn_core.device import trains_quickly
 from apmgsrn_core.rendering.camera import Camera
 from apmgsrn_core.command_line import main
 from apmgsrn_core.command_line.image_data_file import read_image_data
 from apmgsrn_core.command_line.volume_files import write_volume
+from apmgsrn_core.file.weights import common_config
 from apmgsrn_core.rendering.render_options import RenderOptions
 from apmgsrn_core.rendering.renderer import VolumeRenderer
 from apmgsrn_core.rendering.transfer_function import TransferFunction
@@ -190,7 +192,7 @@ def test_error_bounds_are_kept_told_and_left_out_on_request(tmp_path, inside):
     for number in range(2):
         np.save(tmp_path / f"u_{number}.npy", values * (number + 1))
     files, model = [tmp_path / f"u_{number}.npy" for number in range(2)], tmp_path / "m.apmgsrn"
-    bounds = ["--error-bound-mode", "absolute", "--error-bounds", 0, 0.25, "--error-bound", 7]
+    bounds = ["--error-bound-mode", "absolute", "--error-bounds", 0, 0.25]
     out = told(inside("train", *files, "-o", model, "--files-are", "arrays", *TINY, "--preset", "small", *bounds))
     assert out["error_bound of u_1"] == "0.25" and "error_bound of u_0" not in out and "1 brick with" in out["residual"]
     text = inside("info", model)
@@ -406,6 +408,14 @@ def test_convert_makes_a_model_of_the_published_code(tmp_path):
         ("train f.npy -o m.apmgsrn --preset huge", "preset: expected one of"),
         ("train f.npy f.npy -o m.apmgsrn --times 1", "--times: expected 2 for as many files, found 1"),
         ("train f.npy f.npy -o m.apmgsrn --files-are arrays", "expected another array than in the files before it"),
+        ("train f.npy none.npy -o m.apmgsrn", "none.npy: cannot be read: No such file"),
+        ("train f.npy small.npy -o m.apmgsrn", "small.npy: expected the lattice of f.npy, 9 x 8 x 7 points"),
+        ("train f.npy f.npy -o m.apmgsrn --times 1 1", "--times: expected rising ones, found 1 1"),
+        ("train f.npy -o m.apmgsrn --error-bound-mode absolute", "--error-bound-mode: expected --error-bound or --error-bounds with it"),
+        ("train f.npy -o m.apmgsrn --error-bound 0.1 --error-bounds 0.2", "--error-bounds: expected no --error-bound with it"),
+        ("train f.npy -o m.apmgsrn --rate-step 0.5", "--rate-step: expected --rate-bytes with it, found none"),
+        ("train huge.npy -o m.apmgsrn --error-bound 0.01", "expected values up to 3.4e+38 for an error bound, which float32 holds"),
+        ("train f.npy -o m.apmgsrn --error-bound 0.01 --stop-psnr 20", "trained for bytes (rate_bytes, an error_bound), found 20"),
         ("train f.npy -o m.apmgsrn --itertions 5", "unrecognized arguments: --itertions"),
         ("train f.npy", "the following arguments are required: -o/--output"),
         ("sample m.apmgsrn bad.csv -o q.csv", "bad.csv: line 2: expected numbers x, y, z, found '1,2,c'"),
@@ -413,6 +423,8 @@ def test_convert_makes_a_model_of_the_published_code(tmp_path):
         ("export w.apmgsrn -o e.npy --array no", "no array 'no'; there are wave"),
         ("export w.apmgsrn -o e.png", "expected a file that ends in .npy or .raw or .vti"),
         ("export w.apmgsrn -o e.npy --scale 0", "scale: expected a positive number, found 0.0"),
+        ("export w.apmgsrn -o e.vti --scale 100000", "dims: expected at most 281474976710656 points in all"),
+        ("export w.apmgsrn -o e.npy --time 3", "--time: expected none, of a model without time steps, found 3"),
         ("export w.apmgsrn -o e.npy --scale 2 --dims 5 5 5", "not allowed with argument --scale"),
         ("compare w.apmgsrn small.npy", "small.npy: expected (9, 8, 7) values as the model has, found (4, 3, 2)"),
         ("compare w.apmgsrn f.vti --array g", "no array 'g'"),
@@ -435,6 +447,7 @@ def test_what_is_wrong_is_one_line(scalar, tmp_path, monkeypatch, capsys, words,
     values, grid = wave((9, 8, 7))
     np.save(tmp_path / "f.npy", values)
     np.save(tmp_path / "small.npy", values[:2, :3, :4])
+    np.save(tmp_path / "huge.npy", values * 1e300)
     (tmp_path / "f.raw").write_bytes(b"1234")
     (tmp_path / "text.npy").write_text("no numbers here, but more than sixty-four characters, as a model file must have")
     (tmp_path / "bad.csv").write_text("x,y,z\n1,2,c\n")
@@ -483,3 +496,20 @@ def test_without_torch_it_says_what_is_missing(scalar, tmp_path, words):
     done = call(*words.split())
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "torch cannot be imported" in done.stderr
     assert call("info", "m.apmgsrn").returncode == 0
+
+
+def test_what_is_trained_by_default_and_by_the_preset_compact(tmp_path, inside):
+    """As in ParaView: for its bytes where all other options go with that, otherwise the small network."""
+    values, _ = wave((17, 16, 15))
+    np.save(tmp_path / "f.npy", values)
+    kinds = {}
+    for name, more in {
+        "automatic": (), "compact": ("--preset", "compact"), "bytes": ("--rate-bytes", 4000), "small": ("--preset", "small"),
+        "fields": ("--number-of-grids", 4), "psnr": ("--stop-psnr", 60),
+    }.items():
+        inside("train", tmp_path / "f.npy", "-o", tmp_path / f"{name}.apmgsrn", *TINY, *more)
+        kinds[name] = bool(common_config(read_header(tmp_path / f"{name}.apmgsrn").manifest).lattices)
+    compact = trains_quickly()
+    assert kinds == {"automatic": compact, "compact": True, "bytes": True, "small": False, "fields": False, "psnr": False}
+    if compact:
+        assert (tmp_path / "automatic.apmgsrn").read_bytes() == (tmp_path / "compact.apmgsrn").read_bytes()

@@ -53,6 +53,13 @@ def test_ssim_is_the_mean_over_windows(shape):
     assert ssim(x, x) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_ssim_does_not_depend_on_the_unit(unit):
+    reference = np.random.default_rng(0).normal(size=(9, 8, 7))
+    values = reference + 0.1
+    assert ssim(reference * unit, values * unit) == pytest.approx(ssim(reference, values), rel=1e-9)
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(DataError, match="one shape"):
         psnr(np.zeros((2, 2, 2)), np.zeros((2, 2, 3)))

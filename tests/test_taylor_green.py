@@ -157,3 +157,4 @@ def test_the_flow_is_the_same_on_any_number_of_ranks(tmp_path):
             for name in ("energy", "enstrophy", "restarted"):
                 assert other[points][name] == pytest.approx(one[points][name], rel=1e-13), name
     assert "expected at least 4" in one["refused"] and all("found 3" in other["refused"] for other in others)
+    assert all("time steps of 0.1, found 15 points, Re = 100 and time steps of 0.2" in other["another"] for other in (one, *others))

@@ -29,7 +29,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, title: str, config: ty
         default = _default_text(field)
         kind = KINDS[field.type]
         help_text = told[field.name] + (f" (default: {default})" if default else "")
-        group.add_argument(_option(field.name), dest=field.name, default=None, help=help_text.replace("%", "%%"), **kind)
+        group.add_argument(option(field.name), dest=field.name, default=None, help=help_text.replace("%", "%%"), **kind)
 
 
 def given_fields(options: argparse.Namespace, config: type) -> dict:
@@ -45,7 +45,8 @@ def explanations(config: type) -> dict[str, str]:
     return {name: " ".join(words.split()) for names, words in entries for name in names.split(", ")}
 
 
-def _option(name: str) -> str:
+def option(name: str) -> str:
+    """What a field is called on the command line."""
     return "--" + name.replace("_", "-")
 
 
@@ -82,7 +83,16 @@ def opened(options: argparse.Namespace):
     """The volume of the options."""
     from ..sampling.volume_opening import open_volume
 
-    return open_volume(options.model, options.device, options.trust, options.precision, not options.network_alone)
+    volume = open_volume(options.model, options.device, options.trust, options.precision, not options.network_alone)
+    _check_time(options.time, volume.times)
+    return volume
+
+
+def _check_time(time: float | None, times: tuple[float, ...]) -> None:
+    """Raise DataError for a time before all steps, or of a model that has none."""
+    if time is not None and (not times or time < times[0]):
+        expected = f"at least {readable_number(times[0])}, the first time step" if times else "none, of a model without time steps"
+        raise DataError(f"--time: expected {expected}, found {readable_number(time)}")
 
 
 def array_of(volume, name: str | None):

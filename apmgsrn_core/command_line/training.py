@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from os.path import commonprefix
 from pathlib import Path
 
@@ -17,14 +18,22 @@ import numpy as np
 
 from ..data.array_spec import ArraySpec
 from ..data.value_transform import CHOICES
+from ..device import trains_quickly
 from ..errors import ConfigError, DataError
 from ..grid import Grid
 from ..network.model_config import PRESETS, LatticeConfig, ModelConfig
+from ..training.aim import usual_rate_bytes
 from ..training.train_config import TrainConfig
-from .arguments import add_config_arguments, add_quiet_argument, checked_output, given_fields, readable_number
-from .volume_files import Volume, add_volume_arguments, array_name, read_volume
+from .arguments import add_config_arguments, add_quiet_argument, checked_output, given_fields, option, readable_number
+from .volume_files import MAPPED, Volume, add_volume_arguments, array_name, read_volume
 
 NOT_OPTIONS = ("output_components", "lattices")
+AUTOMATIC, COMPACT = "automatic", "compact"
+NOT_COMPACT = {"stop_psnr", "placement", "schedule", "rounding", "error_bound", "error_bounds"}  # what it has not, or has by itself
+NEEDS = {  # an option, and those of which one must be given for it to have a part
+    "error_bound_mode": ("error_bound", "error_bounds"), "rate_step": ("rate_bytes",), "rate_noise": ("rate_bytes",),
+    "rate_psnr": ("rate_bytes",),
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--initial", metavar="MODEL", help="start from a model of the same bricks and networks")
     parser.add_argument("--unit", default="", help="of the values, stored")
     parser.add_argument("--transform", choices=CHOICES, default="auto", help="of the values before training (default: auto)")
-    parser.add_argument("--preset", help=f"of the network: {', '.join(PRESETS)} (default: small)")
+    parser.add_argument("--preset", default=AUTOMATIC, metavar="WORD", help=(
+        f"of the network: {', '.join(PRESETS)}; compact: trained for the bytes it takes, the best for its size; automatic: compact where "
+        "all other options go with it and there are native kernels or a GPU, otherwise small (default: automatic)"
+    ))  # fmt: skip
     parser.add_argument("--bricks", nargs=3, type=int, default=(0, 0, 0), metavar=("NX", "NY", "NZ"),
                         help="along x, y, z; 0: automatic (default: 0 0 0)")  # fmt: skip
     parser.add_argument("--parameters", type=int, default=0, help="trained numbers of all bricks together; 0: as the preset")
@@ -57,8 +69,10 @@ def run(options: argparse.Namespace) -> None:
     from .. import train_volume
 
     checked_output(options.output, ".apmgsrn")
+    _check_together(options)
+    steps = _planned(options)
     settings = {
-        "model": _model(options), "train": TrainConfig(**given_fields(options, TrainConfig)), "initial": options.initial,
+        "model": _model(options), "initial": options.initial,
         "bricks": tuple(options.bricks), "parameters": options.parameters, "device": options.device,
         "path": options.output, "checkpoint_interval": options.checkpoint_interval,
         "on_progress": (lambda state: True) if options.quiet else None,
@@ -66,10 +80,12 @@ def run(options: argparse.Namespace) -> None:
     }  # fmt: skip
     series = options.append is not None or len(options.data) > 1 and options.files_are == "steps"
     base = options.append
-    for time, volume in _steps(options):
+    for time, read in steps:
+        volume = read()
         specs = _specs(volume, options)
+        values = _values(volume)
         result = train_volume(
-            _values(volume), volume.grid, arrays=specs, time=time, series=series, append=base, **settings
+            values, volume.grid, arrays=specs, time=time, series=series, append=base, train=_train(options, values.nbytes), **settings
         )  # fmt: skip
         if series:  # of steps that were in the file already, the model up to this one
             base = options.output if result.model is None else result.model
@@ -77,33 +93,92 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _model(options: argparse.Namespace) -> ModelConfig | None:
-    """The network; None where nothing was chosen, so that a series has its own."""
+    """The network; None where nothing was chosen, so that a series, and a training for bytes, has its own."""
+    chosen = _chosen_network(options)
+    if options.preset == COMPACT:
+        for name in ("lattice" if "lattices" in chosen else next(iter(chosen), ""), "parameters" if options.parameters else ""):
+            if name:
+                raise ConfigError(f"{option(name)}: expected only with another preset than compact, which has bytes instead (--rate-bytes)")
+        return None
+    if not chosen and options.preset == AUTOMATIC:
+        return None
+    return replace(ModelConfig.preset("small" if options.preset == AUTOMATIC else options.preset), **chosen)
+
+
+def _chosen_network(options: argparse.Namespace) -> dict:
+    """The fields of the network that were given."""
     chosen = given_fields(options, ModelConfig)
     if options.lattice:
         chosen["lattices"] = tuple(LatticeConfig(tuple(found[:3]), found[3]) for found in options.lattice)
-    if not chosen and options.preset is None:
-        return None
-    return replace(ModelConfig.preset(options.preset or "small"), **chosen)
+    return chosen
 
 
-def _steps(options: argparse.Namespace) -> Iterator[tuple[float | None, Volume]]:
-    """(time, volume) one after the other; a file is read when its step is trained."""
+def _train(options: argparse.Namespace, source_bytes: int) -> TrainConfig:
+    """The training of some data; of the preset compact for as many bytes as it has by itself, unless they were given."""
+    given = given_fields(options, TrainConfig)
+    if _is_compact(options, given) and not given.get("rate_bytes"):
+        given["rate_bytes"] = usual_rate_bytes(source_bytes, math.prod(max(count, 1) for count in options.bricks))
+    return TrainConfig(**given)
+
+
+def _is_compact(options: argparse.Namespace, given: dict) -> bool:
+    """Whether the network is trained for its bytes; with an error bound it is by itself."""
+    if options.preset != AUTOMATIC:
+        return options.preset == COMPACT
+    series = options.append is not None or len(options.data) > 1 and options.files_are == "steps"
+    apart = _chosen_network(options) or options.initial or options.parameters or given.keys() & NOT_COMPACT
+    return not (series or apart) and trains_quickly()
+
+
+def _check_together(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options that would have no part in the training."""
+    given = given_fields(options, TrainConfig)
+    for name, needed in NEEDS.items():
+        if name in given and not any(given.get(other) for other in needed):
+            raise ConfigError(f"{option(name)}: expected {' or '.join(map(option, needed))} with it, found none")
+    if given.get("error_bound") and given.get("error_bounds"):
+        raise ConfigError("--error-bounds: expected no --error-bound with it, which is for all arrays, found both")
+
+
+def _planned(options: argparse.Namespace) -> list[tuple[float | None, Callable[[], Volume]]]:
+    """(time, what reads the volume) of each step: a file is read when its step is trained, but all of them are looked at before the
+    first one is. Raises ConfigError, DataError."""
     files, times = options.data, options.times
     if options.files_are == "arrays":
         if times and len(times) > 1:
             raise ConfigError(f"--times: expected one for the arrays of one step, found {len(times)}")
-        yield times[0] if times else None, _joined(files, options)
-        return
+        volume = _joined(files, options)
+        return [(times[0] if times else None, lambda: volume)]
     if times is not None and len(times) != len(files):
         raise ConfigError(f"--times: expected {len(files)} for as many files, found {len(times)}")
     if times is None and options.append is not None:
         raise ConfigError(f"--times: expected {len(files)} for the steps that are appended, found none")
     numbers = times or (range(len(files)) if len(files) > 1 else [None])
-    for number, path in zip(numbers, files):
-        volume = read_volume(path, options)
-        if not options.array and len(files) > 1 and Path(path).suffix.lower() != ".vti":
-            volume = replace(volume, arrays=dict.fromkeys([_common_name(files)], *volume.arrays.values()))
-        yield number, volume
+    if any(not a < b for a, b in zip(numbers, numbers[1:])):
+        raise DataError(f"--times: expected rising ones, found {' '.join(map(readable_number, numbers))}")
+    _check_lattices(files, options)
+    return [(number, partial(_step, path, options)) for number, path in zip(numbers, files)]
+
+
+def _step(path: str, options: argparse.Namespace) -> Volume:
+    """The volume of a file that is a time step."""
+    volume = read_volume(path, options)
+    if not options.array and len(options.data) > 1 and Path(path).suffix.lower() != ".vti":
+        volume = replace(volume, arrays=dict.fromkeys([_common_name(options.data)], *volume.arrays.values()))
+    return volume
+
+
+def _check_lattices(files: list[str], options: argparse.Namespace) -> None:
+    """Raise DataError when one of several files is not there, or has another lattice than the first one; of those that must be read
+    whole for it that is seen when their step is trained."""
+    for path in files:
+        if not Path(path).is_file():
+            raise DataError(f"{path}: cannot be read: No such file")
+    mapped = [path for path in files if Path(path).suffix.lower() in MAPPED]
+    grids = [(path, read_volume(path, options).grid) for path in mapped if len(files) > 1]
+    for path, grid in grids[1:]:
+        if grid != grids[0][1]:
+            raise DataError(f"{path}: expected the lattice of {grids[0][0]}, {_lattice(grids[0][1])}, found {_lattice(grid)}")
 
 
 def _common_name(files: list[str]) -> str:

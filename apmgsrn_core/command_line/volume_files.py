@@ -20,7 +20,8 @@ from .image_data_file import image_data_text, read_image_data
 from .nrrd_file import read_nrrd
 
 RAW = (".raw", ".bin", ".dat")
-READ = (".npy", *RAW, ".vti", ".nrrd", ".nhdr")
+MAPPED = (".npy", *RAW)  # only what is asked for is read of them
+READ = (*MAPPED, ".vti", ".nrrd", ".nhdr")
 WRITTEN = (".npy", ".raw", ".vti")
 NAMED = re.compile(r"_(\d+)x(\d+)x(\d+)_(u?int(?:8|16|32|64)|float(?:16|32|64))$")
 

@@ -119,7 +119,9 @@ def _check_size(source: NetworkSource, kind: type) -> None:
     with torch.device("meta"):  # without memory
         count = sum(parameter.numel() for parameter in kind(**source.arguments).parameters())
     if count > source.byte_count:
-        raise ModelFileError(f"{source.file.name}: expected at most {source.byte_count} numbers in its bytes, found {count}")
+        raise ModelFileError(
+            f"{source.file}: expected the {count} numbers of the class, found {source.byte_count} bytes: it is truncated, or of another network"
+        )
 
 
 def _module_of_file(path: Path):

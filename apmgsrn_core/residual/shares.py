@@ -15,7 +15,7 @@ class Shares:
 
     Attributes:
         bounds: Of each array by name how far a value may be from the data, in its unit, the largest of the steps; without those
-            that are not bound.
+            that are not bound at each of the steps.
         networks: Bytes of the networks, of bricks that have one.
         residuals: Bytes of what is coded beside them.
         bricks: How many there are.
@@ -41,8 +41,8 @@ class Shares:
                 residuals += sizes.pop(RESIDUAL, 0)
                 sizes.pop(MASK, None)
                 networks += 0 if brick in bare else sum(sizes.values())
-        bounds = (max(header.bounds[number][array] for number in steps) for array in range(len(header.arrays)))
-        named = {info.name: bound for info, bound in zip(header.arrays, bounds) if bound}
+        bounds = [[header.bounds[number][array] for number in steps] for array in range(len(header.arrays))]
+        named = {info.name: max(of_steps) for info, of_steps in zip(header.arrays, bounds) if all(of_steps)}
         return cls(named, networks, residuals, header.layout.count, len(bare))
 
     def __str__(self) -> str:

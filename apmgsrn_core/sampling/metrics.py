@@ -88,13 +88,14 @@ def similarities(x: np.ndarray, y: np.ndarray, span: float) -> np.ndarray:
         [z, y, x], one for each place of the window's first value.
     """
     span = span or 1.0
+    x, y = x / span, y / span  # squares of any unit stay numbers
     size = np.prod([min(SSIM_WINDOW, n) for n in x.shape])
     sample = size / max(size - 1, 1)
     mean_x, mean_y = _window_means(x), _window_means(y)
     var_x = sample * (_window_means(x * x) - mean_x * mean_x)
     var_y = sample * (_window_means(y * y) - mean_y * mean_y)
     covariance = sample * (_window_means(x * y) - mean_x * mean_y)
-    c1, c2 = (SSIM_K1 * span) ** 2, (SSIM_K2 * span) ** 2
+    c1, c2 = SSIM_K1**2, SSIM_K2**2
     return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )

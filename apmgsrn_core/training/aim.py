@@ -108,8 +108,14 @@ def rate_bytes_for(file_bytes: int, bricks: int) -> int:
     """
     least = compact_file_bytes(LEAST_RATE_BYTES * bricks, bricks)
     if file_bytes < least:
-        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {_bricks(bricks)}, found {file_bytes}")
+        raise _too_small(least, bricks, file_bytes)
     return int((file_bytes - compact_file_bytes(0, bricks)) / (1 + COMPACT_MACROCELLS))
+
+
+def _too_small(least: int, bricks: int, found: int) -> ConfigError:
+    return ConfigError(
+        f"TargetBytes, TargetRatio: expected a model file of at least {least} bytes for {_bricks(bricks)}, found {found} wanted"
+    )
 
 
 def _bricks(count: int) -> str:
@@ -128,7 +134,7 @@ def parameters_for(file_bytes: int, model: ModelConfig, components: int, bricks:
     smallest = model.with_parameters(1)
     least = estimated_bytes(smallest, components, bricks)
     if file_bytes < 0.9 * least:
-        raise ConfigError(f"TargetBytes: expected at least {least} bytes for {_bricks(bricks)}, found {file_bytes}")
+        raise _too_small(least, bricks, file_bytes)
     low, high = 1, max(file_bytes, smallest.parameter_count(components))
     while high - low > 1:
         middle = (low + high) // 2

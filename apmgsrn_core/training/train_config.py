@@ -149,7 +149,9 @@ class TrainConfig:
         if self.rate_bytes and self.placement == "published":
             raise ConfigError(f"rate_bytes: expected 0 with placement 'published', found {self.rate_bytes}")
         if self.rate_bytes and self.stop_psnr:  # only at the end do the numbers take the bytes that are wanted
-            raise ConfigError(f"stop_psnr: expected 0 with rate_bytes, found {self.stop_psnr:g}")
+            raise ConfigError(
+                f"stop_psnr: expected 0 where a network is trained for bytes (rate_bytes, an error_bound), found {self.stop_psnr:g}"
+            )
         check(self.rate_bytes > 0 or not self.rate_psnr, "rate_psnr", "0 without rate_bytes", self.rate_psnr)
         if self.rate_bytes and self.rounding == 0:
             raise ConfigError("rounding: expected more than 0 with rate_bytes, whose numbers are rounded, found 0")

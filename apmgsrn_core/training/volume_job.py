@@ -24,6 +24,8 @@ from .fingerprint import training_key
 from .time_series import check_follows
 from .train_config import TrainConfig
 
+FLOAT32_LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class VolumeJob:
@@ -106,8 +108,22 @@ class VolumeJob:
         return infos
 
     def bounds(self, survey: Survey) -> tuple[float, ...]:
-        """How far values of each array may be off at this step, in its unit; 0: not bound. Raises ConfigError."""
-        return self.train.bound.of(self.infos(survey)) if self.train.bound else (0.0,) * len(self.arrays)
+        """How far values of each array may be off at this step, in its unit; 0: not bound.
+
+        Raises:
+            ConfigError: Bounds that cannot be. DataError: values that float32 does not hold, in which bounds are kept.
+        """
+        if not self.train.bound:
+            return (0.0,) * len(self.arrays)
+        infos = self.infos(survey)
+        bounds = self.train.bound.of(infos)
+        for info, bound in zip(infos, bounds):
+            largest = max(abs(end) for end in info.range)
+            if bound and largest > FLOAT32_LARGEST:
+                raise DataError(
+                    f"array {info.name!r}: expected values up to {FLOAT32_LARGEST:.3g} for an error bound, which float32 holds, found {largest:.3g}"
+                )
+        return bounds
 
     def key(self, content: str) -> str:
         """The training's key, from the content of the values (`Survey.content`) and the steps before."""

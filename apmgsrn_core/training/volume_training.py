@@ -87,6 +87,12 @@ class TrainingResult:
         step = len(file.header.bounds) - 1
         return Shares.of_file(file, step) if any(file.header.bounds[step]) else None
 
+    @cached_property
+    def shares_of_all(self) -> Shares | None:
+        """The same of all time steps together; None where one of them is not bound."""
+        shares = Shares.of_file(ModelFile(self.path if self.model is None else self.model))
+        return shares if shares.bounds else None
+
     def to_bytes(self) -> bytes:
         """The whole model file."""
         return read_model(self.path) if self.model is None else self.model
@@ -143,6 +149,7 @@ def volume_passes(
         taken = communicator.from_root(lambda: known_step(path, job.step, own_key))
         if taken is not None:
             return _taken(job, survey.missing, taken, own_key, path, devices)
+    communicator.together(lambda: job.bounds(survey))  # what cannot be is told before anything is begun
     plans = communicator.together(lambda: plan_bricks(job, survey))
     warnings = _warnings_about(job, plans, survey)
     communicator.from_root(lambda: [(on_warning or logger.warning)(line) for line in warnings] and None)
@@ -238,8 +245,8 @@ def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...], survey: Survey
     model, data = sum(sizes), job.byte_count
     if model > data / 4:
         warnings.append(
-            f"the model ({model / 1e6:.2f} MB) is larger than a quarter of array {job.name!r} "
-            f"({data / 1e6:.2f} MB); a smaller preset would compress more"
+            f"the model (about {model} bytes) is larger than a quarter of array {job.name!r} ({data} bytes); "
+            f"smaller networks would compress more"
         )
     for info in job.infos(survey):
         largest = max(abs(end) for end in info.range)

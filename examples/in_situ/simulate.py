@@ -6,7 +6,7 @@
 Every `--every` steps the flow goes to ParaView Catalyst, where `--script` trains that time step and appends it to
 OUTPUT/flow.apmgsrn. Prints energy and enstrophy of each output and at the end what the training in situ has cost and saved.
 `--restart` goes on from OUTPUT/state.npz, which is written at each output; without it, the same simulation finds its steps in
-the model and trains only what is missing, and another one is refused.
+the model and trains only what is missing. Another simulation is refused in the folder of one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from catalyst_adaptor import CatalystAdaptor
 from flow_image import raw_bytes
-from flow_state import load_state, save_state
+from flow_state import check_same, load_state, save_state
 from mpi4py import MPI
 from taylor_green import TaylorGreen
 
@@ -48,9 +48,10 @@ class Clock:
 
 def main() -> int:
     options, communicator = parse_arguments(), MPI.COMM_WORLD
-    options.output.mkdir(parents=True, exist_ok=True)
     try:
+        options.output.mkdir(parents=True, exist_ok=True)
         flow = TaylorGreen(options.points, options.reynolds, communicator)
+        check_same(flow, options.time_step, options.output / STATE)
         if options.restart:
             load_state(flow, options.output / STATE)
     except (OSError, ValueError) as error:  # the same on all ranks
@@ -95,7 +96,7 @@ def simulate(flow: TaylorGreen, catalyst: CatalystAdaptor, outputs: list, option
             catalyst.execute(flow)  # its errors are told, not raised
         missing += not is_stored(flow.communicator)
         note(flow, options.output / TABLE, afresh=number == 0)
-        save_state(flow, options.output / STATE)
+        save_state(flow, options.time_step, options.output / STATE)
         row = f"{flow.steps:>6}{flow.time:>8.3f}{flow.energy():>11.6f}{flow.enstrophy():>11.6f}"
         tell(f"{row}{clocks['solver'].seconds:>10.2f}{clocks['in_situ'].seconds:>11.2f}{size_of(model):>10}")
     return missing

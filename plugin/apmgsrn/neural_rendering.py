@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from apmgsrn_core import ConfigError
+from apmgsrn_core import ConfigError, absolute_path, open_header
 
 from .view_links import link
 from .views import is_empty, render_view, reset_camera, texts
@@ -25,7 +25,8 @@ def show(view=None, model=None):
         The filter Render Neural Volume, whose properties may be changed.
 
     Raises:
-        ConfigError: No render view, nothing to render, or what is given cannot be rendered.
+        ConfigError: No render view, nothing to render, or what is given cannot be rendered. ModelFileError: there is no such file,
+            or it is no model.
     """
     from paraview import simple
 
@@ -44,6 +45,7 @@ def show(view=None, model=None):
 def _renderer(simple, model):
     """The filter for what is to be rendered; a new one unless it is one itself."""
     if isinstance(model, (str, os.PathLike)):
+        open_header(absolute_path(os.fspath(model)))  # what is wrong with it is told before anything is in the pipeline
         model = simple.NeuralVolume(registrationName=os.path.basename(model), FileName=os.path.abspath(model))
     if model is None:
         raise ConfigError("model: expected a Neural Volume, a Train Neural Volume or the path of a model file, found nothing")

@@ -53,6 +53,8 @@ class BoundSettings(Proxy):
         """
         relative = self.settings["error_bound_mode"] == "relative"
         tightest = min(self.chosen_bounds) if relative else USUAL_BOUND
+        if not tightest > 0:
+            raise ConfigError(f"ErrorBound: expected a number above 0, or 0 for none, found {tightest:g}")
         return network_bytes(tightest, math.prod(dims) if dims else USUAL_VALUES, bricks)
 
     def bound_text(self) -> str:

@@ -14,6 +14,9 @@ from .model_input import ModelInput
 from .training_settings import TrainingSettings
 
 
+FEWEST_STEPS = 200  # from which a training tells the speed of the machine: of fewer most of the time goes to the start
+
+
 class ExpectedTraining(TrainingSettings):
     """The information properties of `TrainNeuralVolume`; what follows from the data is empty until that is known."""
 
@@ -85,7 +88,7 @@ class ExpectedTraining(TrainingSettings):
 
     def note_speed(self, steps: int, seconds: float, ranks: int) -> None:
         """Of a training that has ended: the next estimates are of this machine."""
-        if steps and seconds > 0.5:
+        if steps >= FEWEST_STEPS and seconds > 0.5:
             estimate, train = self._estimate(), self.train_config()
             ExpectedTraining.speed = estimate.cost_of_step(train) * steps / seconds / min(ranks, estimate.brick_count())
 

@@ -35,7 +35,7 @@ class SeriesResult:
             seconds = sum(r.seconds for r in trained)
             model.status = (
                 f"trained {len(trained)} of {steps} ({trained[-1].stop_reason}): {self._range(trained)} in {seconds:.1f} s,"
-                f" {len(data)} bytes, ratio {self._bytes / len(data):.1f}{kept_bounds(trained[-1])}"
+                f" {len(data)} bytes, ratio {self._bytes / len(data):.1f}{kept_bounds(last.shares_of_all, len(last.array_psnr))}"
             )
         else:
             model.status = f"loaded from {target}, no training needed ({steps})"

@@ -29,6 +29,7 @@ from .series_result import SeriesResult
 from .trained_model import Answer, Memory, TrainedModel
 from .training_run import TrainingRun
 
+ENDING = ".apmgsrn"
 OUTPUTS = (vtkImageData, vtkTable, vtkPolyData)
 EMPTY = ImageFrame()
 MISSED = 0.5  # dB: a training for bytes comes so near to the PSNR that is wanted
@@ -274,6 +275,8 @@ class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, ExpectedTr
             known = trained_model.load_if_trained(target, key)
         if known is None and target:
             trained_model.check_target(target)
+            if not target.lower().endswith(ENDING):
+                self.warn(f"ModelFile {target}: ParaView's File > Open knows a model by the ending {ENDING}, which this name has not")
         return known
 
     def begin_step(self, number: int, count: int) -> None:
@@ -319,4 +322,5 @@ class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, ExpectedTr
         if "psnr reached" not in result.stop_reason and result.psnr < wanted - (MISSED if self.is_compact else 0.0):
             cure = "take the Aim Size with more bytes" if self.is_compact else "take a larger Preset"
             model.status += f"; TargetPSNR {wanted:g} dB is not reached: {cure}"
+        model.status += self.without_part()
         return model

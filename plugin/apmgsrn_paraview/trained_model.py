@@ -78,7 +78,7 @@ def describe(result, job, target: str) -> TrainedModel:
     model = TrainedModel(result.key, data, target, history=result.history)
     model.status = (
         f"trained ({result.stop_reason}): {quality(result)} after {bricks}{steps} iterations"
-        f" and {result.seconds:.1f} s{holes}, {size} bytes, ratio {job.byte_count / size:.1f}{kept_bounds(result)}"
+        f" and {result.seconds:.1f} s{holes}, {size} bytes, ratio {job.byte_count / size:.1f}{kept_bounds(result.shares, len(result.array_psnr))}"
         + "".join(f"; {note}" for note in result.notes)
     )
     save(model, target)
@@ -92,13 +92,12 @@ def show(data: bytes, history: dict, path: str) -> TrainedModel:
     return TrainedModel("", data, path, history=history)
 
 
-def kept_bounds(result) -> str:
-    """What every value is within, and what that takes; "" without an error bound."""
-    if result.shares is None:
+def kept_bounds(shares, arrays: int) -> str:
+    """What every value is within, and what that takes, of a model of so many arrays; "" without an error bound (None)."""
+    if shares is None:
         return ""
-    bounds = result.shares.bounds
-    named = ", ".join(f"{bound:.4g}" + f" ({name})" * (len(result.array_psnr) > 1) for name, bound in bounds.items())
-    return f", every value within {named} of the data: {result.shares}"
+    named = ", ".join(f"{bound:.4g}" + f" ({name})" * (arrays > 1) for name, bound in shares.bounds.items())
+    return f", every value within {named} of the data: {shares}"
 
 
 def quality(result) -> str:

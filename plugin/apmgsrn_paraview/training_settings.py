@@ -154,6 +154,13 @@ class TrainingSettings(BoundSettings):
             raise ConfigError(f"Parameters: expected 0 with the Aim Size, which finds them, found {chosen['parameters']}")
         return aim
 
+    def without_part(self) -> str:
+        """What was set for another aim than the one that is chosen, in words; "" where nothing was."""
+        chosen, acting = self.settings, {"size": ("target_ratio", "target_bytes"), "quality": ("target_psnr",)}
+        idle = [f for f in WISHES[1:] if f not in acting.get(chosen["aim"], ()) and chosen[f] != getattr(AIM, f)]
+        names = {"target_ratio": "TargetRatio", "target_bytes": "TargetBytes", "target_psnr": "TargetPSNR"}
+        return "".join(f"; {names[f]} {chosen[f]:g} has no part with the Aim {chosen['aim'].capitalize()}" for f in idle)
+
     def parameters(self, components: int, source_bytes: int, bricks: int) -> int:
         """Numbers of all bricks together; 0: as many as the model has in each. Raises ConfigError."""
         aim = self.aim()

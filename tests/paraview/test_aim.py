@@ -139,15 +139,15 @@ def test_compact_takes_the_bytes_that_a_quality_needs(source):
     "settings, told",
     [
         ({"Aim": "Time"}, "TimeBudget: expected seconds with the Aim Time, found 0"),
-        ({"Aim": "Size", "TargetBytes": 500}, "TargetBytes: expected at least"),
+        ({"Aim": "Size", "TargetBytes": 500}, "TargetBytes, TargetRatio: expected a model file of at least"),
         ({"Aim": "Size", "Rounding": 0.2}, "Rounding: expected 0 or -1"),
         ({"Aim": "Size", "Parameters": 5000}, "Parameters: expected 0"),
         ({"Aim": "Size", "TimeSteps": "All"}, "Aim: expected TimeSteps to be Current"),
         ({"Preset": "Compact", "Placement": "random"}, "Placement: expected kdtree with the Preset Compact"),
         ({"Preset": "Compact", "Parameters": 5000}, "Parameters: expected 0 with the Preset Compact"),
         ({"Preset": "Compact", "Rounding": 0}, "rounding: expected more than 0"),
-        ({"Preset": "Compact", "StopPSNR": 30}, "stop_psnr: expected 0 with rate_bytes"),
-        ({"Preset": "Compact", "Aim": "Size", "TargetBytes": 2000}, "TargetBytes: expected at least"),
+        ({"Preset": "Compact", "StopPSNR": 30}, "stop_psnr: expected 0 where a network is trained for bytes"),
+        ({"Preset": "Compact", "Aim": "Size", "TargetBytes": 2000}, "TargetBytes, TargetRatio: expected a model file of at least"),
     ],
     ids=["time", "bytes", "rounding", "parameters", "steps", "compact placement", "compact parameters", "compact rounding", "compact psnr",
          "few bytes"],
@@ -158,6 +158,19 @@ def test_what_contradicts_itself_is_told_before_and_after_apply(source, vtk_erro
     filter_.UpdatePipeline()
     assert told in info(filter_, "LastError") and len(vtk_errors) == 1
     vtk_errors.clear()
+
+
+def test_what_was_set_for_another_aim_is_told(source):
+    filter_ = filter_of(source, **FAST, TargetRatio=200, TargetPSNR=33)
+    filter_.UpdatePipeline()
+    told = "; TargetRatio 200 has no part with the Aim Settings; TargetPSNR 33 has no part with the Aim Settings"
+    assert info(filter_, "Status").endswith(told)
+
+
+def test_a_name_that_paraview_does_not_open_is_told(source, tmp_path, warnings):
+    filter_ = filter_of(source, **FAST, ModelFile=str(tmp_path / "m.txt"))
+    filter_.UpdatePipeline()
+    assert sum("File > Open knows a model by the ending .apmgsrn" in line for line in warnings) == 1
 
 
 @pytest.mark.slow

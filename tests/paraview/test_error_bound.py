@@ -12,6 +12,9 @@ from test_model_estimate import both
 from test_parallel import HERE, MPIRUN, PLUGIN, run
 from test_time_series import TIMES, moving
 
+from apmgsrn_core import Grid, ModelConfig, ModelFile, TrainConfig, train_series
+from apmgsrn_core.residual.shares import Shares
+
 DIMS = (17, 16, 15)
 
 
@@ -31,7 +34,7 @@ def farthest(data, values, name="f"):
 @pytest.fixture(scope="module")
 def bound_file(tmp_path_factory):
     """A model in bricks within 0.01 of the range, which has kept its networks since time steps may follow; and the data."""
-    from apmgsrn_core import Grid, ModelConfig, TrainConfig, train_volume
+    from apmgsrn_core import train_volume
 
     path, values = tmp_path_factory.mktemp("bound") / "m.apmgsrn", rough_values()
     network = ModelConfig(number_of_grids=8, grid_resolution=(4, 4, 4), hidden_width=16)
@@ -128,7 +131,22 @@ def test_time_steps_are_within_their_bounds(tmp_path):
         values = values_of(output(source))
         bound = 0.02 * float(np.ptp(values)) * (1 + 1e-9)
         assert farthest(output(trained), values) <= bound and farthest(output(volume), values) <= bound
-    assert " bytes of residuals, " in info(trained, "Status") and "0 of 1 brick without a network" in info(trained, "Status")
+    status, shares = info(trained, "Status"), Shares.of_file(ModelFile(path))
+    assert status.endswith(f", every value within {shares.bounds['f']:.4g} of the data: {shares}") and shares.residuals > 0
+
+
+def test_what_is_told_of_a_series_holds_at_all_of_its_steps(tmp_path):
+    """The steps have ranges of their own, and so bounds of their own; the bytes are of all of them."""
+    grid, values, path = Grid(DIMS), rough_values(), tmp_path / "m.apmgsrn"
+    network = ModelConfig(number_of_grids=8, grid_resolution=(4, 4, 4), hidden_width=16)
+    config = TrainConfig(iterations=30, batch_size=500, error_bound=0.01)
+    steps = [(0.0, 100 * values), (1.0, values)]
+    results = list(train_series(steps, grid, path=path, name="f", model=network, train=config, device="cpu", on_progress=lambda s: True))
+    one, both = results[-1].shares, results[-1].shares_of_all
+    assert both.bounds["f"] == pytest.approx(100 * one.bounds["f"], rel=1e-3) == pytest.approx(np.ptp(values), rel=1e-3)
+    assert both.residuals > 1.5 * one.residuals and both.networks > 1.5 * one.networks
+    file = ModelFile(path)
+    assert both == Shares.of_file(file) and one == Shares.of_file(file, 1)
 
 
 def test_live_training_ends_within_the_bound():
@@ -222,13 +240,16 @@ def test_the_network_of_automatic_is_that_of_the_bound(trainings):
         ({"Aim": "Size"}, "Aim: expected Settings or Time with an ErrorBound, which says the quality, found Size"),
         ({"Aim": "Quality"}, "Aim: expected Settings or Time with an ErrorBound, which says the quality, found Quality"),
         ({"ErrorBounds": [0.1, 0.2]}, "ErrorBounds: expected one for each trained array (f), found 0.1, 0.2"),
+        ({"ErrorBound": -1}, "error_bound: expected a number from 0 to 1, of the range, found -1"),
         ({"ErrorBound": 1.5}, "error_bound: expected a number from 0 to 1"),
         ({"ErrorBound": 1e-9}, "error_bound of array 'f': expected at least"),
     ],
     ids=str,
 )
-def test_what_cannot_be_is_told_and_mended(settings, text, vtk_errors):
+def test_what_cannot_be_is_told_and_mended(settings, text, vtk_errors, capfd):
     trained = train(make_image(rough_values()), **{"ErrorBound": 0.05, **settings})
+    trained.UpdatePropertyInformation()
+    assert "Traceback" not in capfd.readouterr().err  # of what the panel asks for
     assert len(vtk_errors.take()) == 1 and text in info(trained, "LastError")
     for name, value in (("Aim", "Settings"), ("ErrorBounds", []), ("ErrorBound", 0.05)):
         setattr(trained, name, value)

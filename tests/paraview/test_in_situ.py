@@ -122,12 +122,15 @@ def test_a_restart_appends_and_another_simulation_is_refused(two_ranks, tmp_path
     assert energy == pytest.approx(rows[3]["energy"], rel=0.03) and rows[3]["energy"] < rows[2]["energy"]
 
     kept = (folder / "flow.apmgsrn").read_bytes()
+    for other in (["--reynolds", "400"], ["--restart", "--points", "12"], ["--time-step", "0.05", "--steps", "40"]):
+        _, printed, errors = simulate(folder, *other, status=2)
+        assert "expected a flow of " in errors and "found 16 points, Re = 50 and time steps of 0.1: take another --output" in errors
+        assert "trained" not in printed and (folder / "flow.apmgsrn").read_bytes() == kept
+    (folder / "state.npz").unlink()  # then the model itself is in the way
     _, printed, errors = simulate(folder, "--steps", "4", "--reynolds", "400", status=1)  # the same at time 0
     assert "no training needed" in printed and "2 later steps that would be lost" in errors
     assert "simulate: 1 of 2 outputs are not in" in errors
     assert (folder / "flow.apmgsrn").read_bytes() == kept
-    _, _, errors = simulate(folder, "--restart", "--points", "12", status=2)
-    assert "expected a flow of 12 points and Re = 50, found 16 points and Re = 400" in errors
 
 
 def test_a_damaged_model_does_not_stop_the_simulation(tmp_path):
@@ -159,10 +162,16 @@ def test_the_file_opens_as_an_animation(two_ranks, tmp_path):
         (["--points", "3"], "simulate: points: expected at least 4"),
         (["--reynolds", "-1"], "simulate: reynolds: expected a number above 0, found -1.0"),
         (["--script", "none.py"], "--script: expected a file, found none at none.py"),
-        (["--restart"], "state.npz"),
+        (["--restart"], "state.npz: expected the state of a simulation to go on from, found none"),
+        (["--output", "damaged"], "state.npz: expected the state of a simulation, found another or a damaged file"),
+        (["--output", "file"], "File exists"),
         (["--every", "0"], "expected --every from 1 on"),
     ],
 )
-def test_what_cannot_be_is_told_in_a_line(tmp_path, arguments, words):
+def test_what_cannot_be_is_told_in_a_line(tmp_path, arguments, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "state.npz").write_bytes(b"PK\3\4 cut off")
+    (tmp_path / "file").touch()
     done = simulate(tmp_path, *arguments, status=2)
     assert words in done[2] and "Traceback" not in done[2]

@@ -354,6 +354,9 @@ def test_data_without_a_model(vtk_errors, view):
 
 
 def test_views_and_sources_that_cannot_be(models, view):
+    with pytest.raises(core.ModelFileError, match="/nowhere/m.apmgsrn"):
+        apmgsrn.show(view, "/nowhere/m.apmgsrn")
+    assert not simple.GetSources()
     with pytest.raises(core.ConfigError, match="expected a render view, found SpreadSheetView"):
         apmgsrn.show(simple.CreateView("SpreadSheetView"), models["f"])
 
