@@ -93,6 +93,7 @@ _HOME_OF = {
     "TransferFunction": "rendering.transfer_function",
     "usual_unit_distance": "rendering.transfer_function",
     "VolumeRenderer": "rendering.renderer",
+    "rendered_array": "rendering.ray_field",
     "check_keeps": "training.time_series",
     "steps_before": "training.time_series",
     "psnr": "sampling.metrics",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from volumes import wave
 
 from apmgsrn_core import ArrayInfo, ArraySpec, ConfigError, DataError, Grid, ModelConfig, TrainConfig, psnr, train_volume
 from apmgsrn_core.data.array_values import in_unit, normalised, slope_in_unit
@@ -128,3 +129,28 @@ def test_the_history_has_the_psnr_of_each_array():
         assert len(column) == len(result.history["psnr"]) and column[-1] > column[0] + 3
     alone = train_volume(values[..., 0], Grid((7, 8, 9)), model=TINY, train=TrainConfig(iterations=30))
     assert [c for c in alone.history if c.startswith("psnr")] == ["psnr"] and alone.array_psnr == {"values": alone.psnr}
+
+
+def test_the_psnr_counts_what_is_there_alone():
+    """Neither what fills the gaps of one array beside another, nor bricks that have no value."""
+    values, grid = wave((32, 16, 16))
+    noise = np.random.default_rng(0).normal(size=(*values.shape, 2)).astype(np.float32)
+    noise[np.random.default_rng(1).random(values.shape) < 0.9, 1] = np.nan  # nine of ten of the second array
+    config = TrainConfig(iterations=60)
+    result = train_volume(noise, grid, arrays=[ArraySpec("a"), ArraySpec("b")], model=TINY, train=config)
+    for name, part in zip("ab", (noise[..., 0], noise[..., 1])):
+        true = psnr(part, result.volume.reconstruct(field=name))
+        assert result.array_psnr[name] == pytest.approx(true, abs=0.5), name
+    alone = noise[..., 0].copy()
+    alone[:, :, 15:] = np.nan
+    result = train_volume(alone, grid, model=TINY, train=config, bricks=(2, 1, 1))
+    assert result.psnr == pytest.approx(psnr(alone, result.volume.reconstruct()), abs=0.5)
+
+
+def test_the_psnr_of_a_transformed_array_within_a_bound_is_that_of_its_own_values():
+    values, grid = wave((17, 16, 15))
+    decades = 10.0 ** (values.astype(np.float64) / 40)
+    config = TrainConfig(iterations=60, error_bound=0.01)
+    result = train_volume(decades, grid, arrays=[ArraySpec("f", dtype="float64", transform="log")], model=TINY, train=config)
+    true = psnr(decades, result.volume.reconstruct())
+    assert true > 40 and result.array_psnr["f"] == pytest.approx(true, abs=0.5)

@@ -320,3 +320,15 @@ def test_how_large_the_network_is():
     for mode, bound in (("relative", 0.01), ("absolute", 2.0)):
         result = train_volume(values, grid, train=tiny(error_bound=bound, error_bound_mode=mode))
         assert result.volume.header.manifest["training"]["rate_bytes"] == LEAST
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_bound_of_whole_numbers_that_is_too_tight_is_told_before_it_is_trained(constant):
+    """0.995 of whole numbers is less than one: 0.49 are left, which float32 does not resolve at half a million."""
+    values, grid = wave((17, 8, 7))
+    values = np.rint(values * 2600).astype(np.int32)
+    if constant:
+        values[:, :, 8:] = 520_000
+    settings = dict(train=tiny(error_bound=0.995, error_bound_mode="absolute"), bricks=(2, 1, 1), on_progress=lambda state: 1 / 0)
+    with pytest.raises(ConfigError, match="expected at least .* are computed in float32, found 0.995"):
+        train_volume(values, grid, arrays=[ArraySpec("f", dtype="int32", transform="identity")], **settings)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from volumes import tiny, trained_wave, wave
 
-from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, TrainConfig, VolumeRenderer, train_volume
+from apmgsrn_core import Grid, ModelConfig, ModelFile, ModelFileError, TrainConfig, VolumeRenderer, rendered_array, train_series, train_volume
 from apmgsrn_core.brick_layout import BrickLayout
 from apmgsrn_core.rendering.camera import Camera
 from apmgsrn_core.command_line.image_data_file import read_image_data
@@ -236,3 +236,23 @@ def test_damaged_records_are_named():
     for damaged in (data[:3], data[:-5], np.append(data, data)):
         with pytest.raises(ModelFileError, match="macrocells"):
             macrocell_records(damaged, 1, "section")
+
+
+def test_bricks_may_be_thinner_than_rounding():
+    """A stretched axis of which each interval is twice as long as the one before; of four bricks the first ones are nowhere."""
+    axes = [np.cumsum(2.0 ** np.arange(41)).tolist(), *(np.arange(n, dtype=float).tolist() for n in (9, 8))]
+    values = wave((41, 9, 8))[0]
+    volume = train_volume(values, Grid.stretched(axes), train=tiny(), model=ModelConfig(4, 2, (4, 4, 4)), bricks=(4, 1, 1)).volume
+    cells = volume.macrocells()
+    assert (cells.low <= cells.high).all() and np.isfinite(cells.low).all()
+
+
+def test_what_is_rendered_has_the_range_of_its_step_and_of_the_magnitude():
+    values, grid = wave((9, 8, 7))
+    vectors = np.stack([values, -values, 0 * values], axis=3) - 10
+    steps = [(0.0, 1e-3 * vectors), (1.0, vectors)]
+    for result in train_series(steps, grid, name="v", model=ModelConfig(4, 2, (4, 4, 4)), train=tiny(), on_progress=lambda s: True):
+        volume = result.volume
+    for time, (_, own) in zip((0.0, 1.0), steps):
+        low, high = rendered_array(volume, "v", time).range
+        assert low == 0 and np.linalg.norm(own, axis=3).max() <= high <= 2 * np.abs(own).max()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from apmgsrn_core import ArraySpec, Communicator, DataError, Grid, ModelConfig, NeuralVolume, TrainConfig, finest_cover, train_samples
+from apmgsrn_core import ArraySpec, BrickLayout, Communicator, DataError, Grid, ModelConfig, NeuralVolume, TrainConfig, finest_cover, train_samples
 
 TINY = ModelConfig(8, 1, (5, 5, 5), hidden_layers=1, hidden_width=16, bias=True)
 GRID = Grid((9, 8, 7), (1.0, 2.0, 3.0), (0.5, 1.0, 2.0))
@@ -130,3 +130,14 @@ def test_samples_that_do_not_fit(change, message):
 def test_a_covered_part_must_have_the_voxels_of_the_grid():
     with pytest.raises(DataError, match=r"covered voxels: expected bool of shape \(6, 7, 8\)"):
         train_samples(*samples(50), GRID, arrays=SPECS, covered=np.ones((7, 8, 9), bool), model=TINY)
+
+
+def test_bricks_with_ghosts_have_the_voxels_of_their_cores():
+    points, values = samples(2000)
+    covered = np.arange(6 * 7 * 8).reshape(6, 7, 8) % 3 > 0
+    layout = BrickLayout(GRID.dims, (2, 1, 1), ghosts=1)
+    settings = {"arrays": SPECS, "model": TINY, "train": TrainConfig(iterations=10)}
+    volume = NeuralVolume.from_bytes(train_samples(points, values, GRID, covered=covered, bricks=layout, **settings).to_bytes())
+    z, y, x = np.meshgrid(*map(np.arange, (6, 7, 8)), indexing="ij")
+    centres = GRID.index_to_world(np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1) + 0.5)
+    np.testing.assert_array_equal(volume.valid_points(centres), covered.ravel())

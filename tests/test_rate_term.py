@@ -320,3 +320,17 @@ def test_features_are_left_out_where_there_are_too_many_bytes(share):
     assert (fewer == size) if share > 0.98 else 0.97 * share * size <= fewer <= 1.03 * share * size
     kept = left != 0
     assert (left[kept] == features[kept]).all() and np.abs(features[~kept]).max() <= 2 * network.feature_step
+
+
+def test_threads_of_torch_change_nothing():
+    """They add up in as many parts as there are threads, in another order."""
+    values, grid = wave((40, 40, 40))
+    files = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            files.append(train(values, grid, 12_000, iterations=120).to_bytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert files[0] == files[1]

@@ -7,7 +7,7 @@ import pytest
 
 from apmgsrn_core import ArraySpec, Grid, ModelConfig, TrainConfig, train_series
 from apmgsrn_core.data.array_values import rounded_to
-from apmgsrn_core.sampling.time_interpolation import mixed, mixed_in_type, time_shares
+from apmgsrn_core.sampling.time_interpolation import mixed, mixed_in_type, step_at, time_shares
 
 GRID = Grid((9, 8, 7))
 TIMES = (1.0, 2.0, 4.0)
@@ -24,6 +24,22 @@ def test_shares_are_those_of_the_straight_line(between):
         else:
             assert len(shares) == 1
     assert time_shares((), 3.0, between) == [(0, 1.0)]
+
+
+@pytest.mark.parametrize("start, gap", [(0.0, 1e-12), (1.7e9, 1.0), (-3e-9, 1e-9), (2.46e6, 1 / 1440), (1e6, 1e-6)])
+def test_steps_may_be_as_near_to_each_other_as_numbers_can_be(start, gap):
+    """Seconds of a plasma, of Unix, days of Julius: each time is its own step's, and what is hardly before one is."""
+    times = [start + number * gap for number in range(5)]
+    assert [step_at(times, time) for time in times] == [0, 1, 2, 3, 4]
+    assert [step_at(times, time - 0.4 * gap) for time in times] == [0, 0, 1, 2, 3]
+    assert [step_at(times, time + 0.4 * gap) for time in times] == [0, 1, 2, 3, 4]
+    shares = time_shares(times, times[2] + gap / 2, True)
+    assert [step for step, _ in shares] == [2, 3] and shares[1][1] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_time_that_went_through_another_format_is_still_its_steps():
+    times = [0.1 * number for number in range(9)]
+    assert [step_at(times, float(f"{time:.9g}") - 1e-12) for time in times] == list(range(9))
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "int32", "int64"])

@@ -20,10 +20,11 @@ from .storage import StoredNetwork, network_of_one_value
 
 @dataclass(frozen=True)
 class BoundNetwork:
-    """A network whose section has a residual, and the errors of each array with it, mean squared, relative to its range."""
+    """A network whose section has a residual, and the errors of each array with it, see `CodedResidual`."""
 
     stored: StoredNetwork
     errors: tuple[float, ...]
+    own_errors: tuple[float, ...]
 
 
 class BrickBounds:
@@ -59,7 +60,7 @@ class BrickBounds:
             options.append(self._option(self._without_network(brick, values, mask), residual, True))
         found = [option for option in options if option is not None]
         if not found:
-            raise ConfigError(f"error_bound of {self._job.name}: expected one that float32 can be held to, found {self._bounds}")
+            self._too_tight()
         return min(found, key=lambda option: len(option.stored.section))
 
     def _all_bound(self) -> bool:
@@ -74,7 +75,10 @@ class BrickBounds:
         residual = BrickResidual(
             np.broadcast_to(np.array(values), shape), self._arrays, self._bounds, self._coordinates, brick
         )  # fmt: skip
-        return self._option(stored, residual, True)
+        return self._option(stored, residual, True) or self._too_tight()
+
+    def _too_tight(self):
+        raise ConfigError(f"error_bound of {self._job.name}: expected one that float32 can be held to, found {self._bounds}")
 
     def _without_network(self, brick: int, values: np.ndarray, mask: np.ndarray | None) -> StoredNetwork:
         """A network of the mean values; what the brick has beyond that is for the residual."""
@@ -93,4 +97,4 @@ class BrickBounds:
         coded = residual.code(stored.network, constant)
         if coded is None:
             return None
-        return BoundNetwork(replace(stored, section=with_residual(stored.section, coded.data)), coded.errors)
+        return BoundNetwork(replace(stored, section=with_residual(stored.section, coded.data)), coded.errors, coded.own_errors)

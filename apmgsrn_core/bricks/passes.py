@@ -78,7 +78,7 @@ def survey_passes(
 
 def _look_at(values: np.ndarray | MeshValues, job: VolumeJob, brick: int) -> BrickSummary:
     if isinstance(values, MeshValues):
-        return survey_mesh_brick(values, job.layout, brick, job.arrays)
+        return survey_mesh_brick(values, job.layout, brick, job.arrays, job.mask)
     return survey_brick(values, job.grid, job.layout, brick, job.arrays)
 
 

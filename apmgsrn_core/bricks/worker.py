@@ -185,7 +185,7 @@ class BrickWorker:
             network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
             constant=self._hidden[brick] or all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self.folder.checkpoint(brick, attempt) if self.folder else None,
-            errors=ArrayErrors(sampler, self.arrays) if wants_columns(self.arrays) else None,
+            errors=ArrayErrors(sampler, self.arrays, fills=data.fills) if wants_columns(self.arrays) else None,
             pull=FeaturePull(network.features, reference) if _is_pulled(train, reference) else None,
             values=math.prod(plan.grid.value_dims),
         )  # fmt: skip
@@ -193,12 +193,14 @@ class BrickWorker:
             network.cpu(), check.draw_uniform(CHECK_POINTS), train.rounding, before, self._masks[brick],
             functools.partial(self._cells_of, brick), network.feature_step, plan.train.rate_bytes,
         )  # fmt: skip
-        error = mean_squared_error([stored.network], check)
-        errors = ArrayErrors(check, self.arrays, CHECK_POINTS).mean_squared(stored.network) if wants_columns(self.arrays) else (error,)
         if self._bounds:
             held = self._bounds.held(brick, values, stored, self._masks[brick])
-            stored, errors = held.stored, held.errors
-            error = float(np.average(errors, weights=[a.components for a in self.arrays]))
+            stored, errors = held.stored, held.own_errors
+            error = float(np.average(held.errors, weights=[a.components for a in self.arrays]))
+        else:
+            error = mean_squared_error([stored.network], check)
+            several = wants_columns(self.arrays)
+            errors = ArrayErrors(check, self.arrays, CHECK_POINTS, data.fills).mean_squared(stored.network) if several else (error,)
         last = history.table()
         of_arrays = tuple(map(psnr_of, errors)) if wants_columns(self.arrays) else ()
         history.add_row(int(last["iteration"][-1]), error, float(last["learning_rate"][-1]), of_arrays)

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Render and write."""
-    from .. import VolumeRenderer
+    from .. import VolumeRenderer, rendered_array
 
     checked_output(options.output, ".png")
     if options.depth is not None:
@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> None:
     chosen = RenderOptions(**given_fields(options, RenderOptions))
     volume = opened(options)
     camera = _camera(options, volume.grid.bounds)
-    function = transfer_function(options, array_of(volume, options.array), volume.grid)
+    array_of(volume, options.array)  # the first one, or the one that is named
+    function = transfer_function(options, rendered_array(volume, options.array, options.time), volume.grid)
     start, picture = perf_counter(), None
     with progress("rendering", options.quiet) as report:
         for picture in VolumeRenderer(volume, options.array, options.time).passes(camera, function, chosen, PASS_SECONDS):

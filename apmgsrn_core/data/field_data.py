@@ -31,7 +31,10 @@ class FieldData:
 
     Attributes:
         missing: Values that are not finite; 0 when a range was given.
+        fills: See `_fill_gaps`.
     """
+
+    fills: np.ndarray | None = None
 
     def __init__(
         self, values: np.ndarray, grid: Grid, name: str = "values", value_range: tuple[float, float] | None = None
@@ -69,10 +72,11 @@ class FieldData:
             for first in range(0, len(values), 16):  # layers; float64 of all at once would be large
                 layers = slice(first, first + 16)
                 scaled[layers, ..., columns] = normalised(values[layers, ..., columns], array)
-        if len(arrays) > 1:
-            _fill_gaps(scaled, arrays)
+        fills = _fill_gaps(scaled, arrays) if len(arrays) > 1 else None
         constant = all(low == high for low, high in (a.range for a in arrays))
-        return cls(scaled, grid, name, (0.0, 0.0 if constant else 1.0))
+        data = cls(scaled, grid, name, (0.0, 0.0 if constant else 1.0))
+        data.fills = fills
+        return data
 
     @property
     def dims(self) -> tuple[int, int, int]:
@@ -119,12 +123,16 @@ class FieldData:
         return low, high, missing
 
 
-def _fill_gaps(scaled: np.ndarray, arrays: tuple[ArrayInfo, ...]) -> None:
-    """Give arrays that have no value where others have one the mean of their values, in place."""
+def _fill_gaps(scaled: np.ndarray, arrays: tuple[ArrayInfo, ...]) -> np.ndarray | None:
+    """Give arrays that have no value where others have one the mean of their values, in place; returns (components,) these means, NaN of
+    arrays without such places, None where there is none."""
+    fills = np.full(scaled.shape[-1], np.nan, np.float32)
     there = [np.isfinite(scaled[..., columns]).all(axis=3) for columns in columns_of(arrays)]
     anywhere = np.logical_or.reduce(there)
     for own, columns in zip(there, columns_of(arrays)):
         gaps = anywhere & ~own
         if gaps.any():
             part = scaled[..., columns]  # a view
-            part[gaps] = scaled[own][:, columns].mean(axis=0) if own.any() else 0.0
+            fills[columns] = scaled[own][:, columns].mean(axis=0) if own.any() else 0.0
+            part[gaps] = fills[columns]
+    return None if np.isnan(fills).all() else fills

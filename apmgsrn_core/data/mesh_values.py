@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..grid import Grid
 from ..region import Region
 from .array_spec import ArraySpec, columns_of
-from .mask import VOXELS, pack_mask, voxel_parts, voxel_region
+from .mask import VOXELS, mask_region, pack_mask, voxel_parts, voxel_region
 from .pieces import common_region
 
 
@@ -44,9 +44,10 @@ class MeshValues:
 
 
 def survey_mesh_brick(
-    mesh: MeshValues, layout: BrickLayout, brick: int, arrays: tuple[ArraySpec, ...]
+    mesh: MeshValues, layout: BrickLayout, brick: int, arrays: tuple[ArraySpec, ...], kind: str
 ) -> BrickSummary:
-    """Look at the samples of a brick; see `brick_survey.survey_brick`. Values that are missing are those not finite."""
+    """Look at the samples of a brick; see `brick_survey.survey_brick`. Values that are missing are those not finite; `kind`: of the
+    voxels, see `mask.KINDS`."""
     ranges, details, missing = [], [], 0
     for columns in columns_of(arrays):
         part = mesh.values[:, columns]
@@ -59,7 +60,9 @@ def survey_mesh_brick(
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array))
     rows = sampled_rows(len(mesh.values), layout.count)
-    mask = pack_mask(np.broadcast_to(mesh.covered, (len(arrays), *mesh.covered.shape)))
+    core, first = mask_region(layout, brick, kind), voxel_region(layout.trained(brick), voxel_parts(kind)).start
+    covered = mesh.covered[tuple(slice(a - f, b - f) for a, b, f in zip(core.start, core.stop, first))[::-1]]  # without ghosts
+    mask = pack_mask(np.broadcast_to(covered, (len(arrays), *covered.shape)))
     return BrickSummary(
         tuple(ranges), missing, tuple(details), digest.hexdigest(), mesh.values[rows].astype(np.float64), mask
     )

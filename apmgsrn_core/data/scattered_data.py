@@ -37,6 +37,8 @@ class ScatteredData:
         missing: Samples that were left out.
     """
 
+    fills = None  # of arrays without a value at some places, see `FieldData`: here such a sample is left out
+
     def __init__(self, positions: np.ndarray, targets: np.ndarray, dims, name: str = "values", extents=None):
         positions, targets = np.asarray(positions), np.asarray(targets)
         targets = targets[:, None] if targets.ndim == 1 else targets

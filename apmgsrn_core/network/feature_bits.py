@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 WORD = 0xFFFFFFFF
@@ -56,7 +57,8 @@ def expected_bits(features: torch.Tensor, scales: torch.Tensor, step: float) -> 
     number, inverse = torch.round(features / step).abs(), 1 / scales
     beyond = 0.5 * (torch.exp(-(number - 0.5) * inverse) - torch.exp(-(number + 0.5) * inverse))
     probability = torch.where(number < 0.5, 1 - torch.exp(-0.5 * inverse), beyond)
-    return float(-torch.log2(probability.clamp(min=LEAST_PROBABILITY)).double().sum())
+    bits = -torch.log2(probability.clamp(min=LEAST_PROBABILITY))
+    return float(bits.numpy().sum(dtype=np.float64) if bits.device.type == "cpu" else bits.double().sum())
 
 
 def scales_around(table, features: torch.Tensor, step: float) -> torch.Tensor:
@@ -69,9 +71,17 @@ def scales_around(table, features: torch.Tensor, step: float) -> torch.Tensor:
     for group in table.groups:
         size = (group.features(features) / step).abs()
         around = _sums_around(size) / _sums_around(torch.ones_like(size[:1, :1]))
-        scale = AROUND * around + (1 - AROUND) * size.mean((2, 3, 4), keepdim=True) + LEAST_SCALE
+        scale = AROUND * around + (1 - AROUND) * _means(size) + LEAST_SCALE
         scales[group.block] = scale.reshape(-1)
     return scales
+
+
+def _means(values: torch.Tensor) -> torch.Tensor:
+    """(n, c, 1, 1, 1) of (n, c, z, y, x). On a CPU by numpy: torch adds up in as many parts as it has threads, and so the last bits of a
+    model would depend on them."""
+    if values.device.type != "cpu":
+        return values.mean((2, 3, 4), keepdim=True)
+    return torch.from_numpy(values.numpy().mean((2, 3, 4), keepdims=True))
 
 
 def _sums_around(values: torch.Tensor) -> torch.Tensor:

@@ -60,7 +60,8 @@ def joined(cells: Iterable[Macrocells], layout: BrickLayout, grid: Grid, compone
     for brick, own in enumerate(cells):
         where, parts = [], []
         for n, (start, stop), box, m in zip(counts, boxes.reach(brick), boxes.box(brick), own.counts):
-            touched = np.arange(max(int(np.floor(start * n + ROUNDING)), 0), min(int(np.ceil(stop * n - ROUNDING)), n))
+            begin = min(max(int(np.floor(start * n + ROUNDING)), 0), n - 1)
+            touched = np.arange(begin, max(min(int(np.ceil(stop * n - ROUNDING)), n), begin + 1))  # a brick may be thinner than rounding
             scale = m / (box[1] - box[0])
             first = np.floor((touched / n - box[0]) * scale + ROUNDING).astype(int).clip(0, m - 1)
             last = (np.ceil(((touched + 1) / n - box[0]) * scale - ROUNDING).astype(int) - 1).clip(0, m - 1)

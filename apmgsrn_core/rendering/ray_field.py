@@ -128,6 +128,15 @@ class NetworkField(RayField):
         return self._kernel.derivatives(self.network, normalised_points)[1][:, self._column] @ self._slopes
 
 
+def rendered_array(volume, field: str | None = None, time: float | None = None) -> ArrayInfo:
+    """What is rendered of a volume at a time: the array, or of several components their magnitude, with its range at that step.
+
+    Raises:
+        FieldError: No such array.
+    """
+    return scalar_of(_array_info(volume, field, volume.step_at(time)))
+
+
 def open_field(volume, field: str | None = None, time: float | None = None) -> RayField:
     """The quickest of them. Raises what RayField does."""
     info = _array_info(volume, field, volume.step_at(time))

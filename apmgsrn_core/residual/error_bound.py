@@ -63,7 +63,7 @@ class ErrorBound:
             low, high = info.range
             bound = value * (high - low) if self.mode == "relative" else value
             least = 2 * taken(info, max(abs(low), abs(high)), 0.0)
-            if bound and bound < least and high > low:
+            if bound and _of_whole_numbers(bound, info) < least and high > low:
                 raise ConfigError(
                     f"error_bound of array {info.name!r}: expected at least {least:.3g}, for its values up to "
                     f"{max(abs(low), abs(high)):.3g} are computed in float32, found {bound:.3g}"
@@ -89,6 +89,9 @@ def taken(info: ArrayInfo, largest: float, tolerance: float) -> float:
 
 def left_for_coding(bound: float, info: ArrayInfo, largest: float, tolerance: float) -> float:
     """What of a bound is left for the residual; not above 0: it is too tight."""
-    if np.dtype(info.dtype).kind in "iu":  # also when the value is rounded to a whole number
-        bound = min(bound, math.floor(bound) + 0.49)
-    return bound - taken(info, largest, tolerance)
+    return _of_whole_numbers(bound, info) - taken(info, largest, tolerance)
+
+
+def _of_whole_numbers(bound: float, info: ArrayInfo) -> float:
+    """What must be kept for the bound to hold also when values are rounded to whole numbers, where the array's type has these alone."""
+    return min(bound, math.floor(bound) + 0.49) if np.dtype(info.dtype).kind in "iu" else bound

@@ -34,11 +34,13 @@ class CodedResidual:
     Attributes:
         data: For `ResidualBlocks`.
         errors: Of each array, mean squared over its values, relative to its (transformed) range.
+        own_errors: The same in its own unit, relative to its own range.
         largest: Of each array, in its unit.
     """
 
     data: bytes
     errors: tuple[float, ...]
+    own_errors: tuple[float, ...]
     largest: tuple[float, ...]
 
 
@@ -124,7 +126,7 @@ class BrickResidual:
 
     def _checked(self, data: bytes, outputs: np.ndarray) -> CodedResidual:
         """What is left when it is read. Raises ApmgsrnError when a bound does not hold."""
-        errors, largest = [], []
+        errors, own_errors, largest = [], [], []
         for info, own, bound in zip(self._arrays, columns_of(self._arrays), self.bounds):
             values = self._values[..., own]
             there = np.isfinite(values)
@@ -134,5 +136,7 @@ class BrickResidual:
                 raise ApmgsrnError(f"array {info.name!r}: expected errors of at most {bound:.6g}, found {most:.6g}: please report this")
             scaled = normalised(np.where(there, values, info.range[0]), info) - outputs[..., own]
             errors.append(float(np.square(scaled[there]).mean()) if there.any() else 0.0)
+            span = info.range[1] - info.range[0] or 1.0
+            own_errors.append(float(np.square(off[there] / span).mean()) if there.any() else 0.0)
             largest.append(most)
-        return CodedResidual(data, tuple(errors), tuple(largest))
+        return CodedResidual(data, tuple(errors), tuple(own_errors), tuple(largest))

@@ -12,6 +12,7 @@ import numpy as np
 from ..data.array_values import rounded_to
 
 TIME_TOLERANCE = 1e-9  # of a time, for those that went through other number formats
+GAP_TOLERANCE = 1e-3  # of the time between two steps, at most: they may be as near to each other as numbers can be
 
 Shares = list[tuple[int, float]]  # number of a time step, its part of the whole
 
@@ -20,8 +21,11 @@ def step_at(times: Sequence[float], time: float | None) -> int:
     """The number of the time step that a time belongs to: the last one that is not later, or the first."""
     if time is None or not times:
         return 0
-    later = time + TIME_TOLERANCE * max(abs(time), 1.0)
-    return max(int(np.searchsorted(times, later, side="right")) - 1, 0)
+    next_ = int(np.searchsorted(times, time, side="right"))
+    if 0 < next_ < len(times):
+        near = min(TIME_TOLERANCE * max(abs(time), 1.0), GAP_TOLERANCE * (times[next_] - times[next_ - 1]))
+        next_ += times[next_] - time <= near
+    return max(next_ - 1, 0)
 
 
 def time_shares(times: Sequence[float], time: float | None, between: bool) -> Shares:

@@ -27,14 +27,18 @@ class ArrayErrors:
         sampler: Of the brick's data; what it draws for batches does not change.
         arrays: With their ranges.
         count: Values.
+        fills: (components,) what stands where an array has no value and others have one; None: there is no such place. Who has
+            exactly that is left out: it is the mean of the others, and says nothing of them.
     """
 
-    def __init__(self, sampler, arrays: tuple[ArrayInfo, ...], count: int = ROW_POINTS):
+    def __init__(self, sampler, arrays: tuple[ArrayInfo, ...], count: int = ROW_POINTS, fills: np.ndarray | None = None):
         batch = sampler.draw_uniform(count)
         self._arrays, self._points = arrays, batch.points
         self._rows = np.flatnonzero(batch.weights[:, 0].cpu().numpy() > 0)
         targets = batch.targets.cpu().numpy()[self._rows]
         self._values = [_in_unit(targets[:, own], a) for a, own in zip(arrays, columns_of(arrays))]
+        own_rows = [None if fills is None else ~(targets[:, own] == fills[own]).all(axis=1) for own in columns_of(arrays)]
+        self._own_rows = [slice(None) if rows is None else rows for rows in own_rows]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,9 +49,9 @@ class ArrayErrors:
         """Of each array, relative to its squared range; 0 for one of a single value."""
         outputs = evaluate([network], self._points.to(network.features.device)).detach().cpu().numpy()[self._rows]
         errors = []
-        for values, array, own in zip(self._values, self._arrays, columns_of(self._arrays)):
+        for values, array, own, rows in zip(self._values, self._arrays, columns_of(self._arrays), self._own_rows):
             span = array.range[1] - array.range[0]
-            difference = (_in_unit(outputs[:, own], array) - values) / (span or 1.0)
+            difference = (_in_unit(outputs[rows, own], array) - values[rows]) / (span or 1.0)
             errors.append(float(np.square(difference).mean()) if difference.size else 0.0)
         return tuple(errors)
 

@@ -225,7 +225,7 @@ def _result(
             communicator.from_root(unchanged.check)
         write_model(path, manifest, earlier + [f.stored for f in finished], communicator)
         communicator.from_root(folder.remove)
-    counts = [job.layout.owned(brick).count for brick, *_ in bricks]
+    counts = [_values_in(job, survey, brick) for brick, *_ in bricks]
     error = sum(line[2] * n for line, n in zip(bricks, counts)) / sum(counts)
     errors = [sum(line[4][a] * n for line, n in zip(bricks, counts)) / sum(counts) for a in range(len(job.arrays))]
     notes = tuple(note if job.layout.count == 1 else f"brick {line[0]}: {note}" for line in bricks for note in line[5])
@@ -236,6 +236,12 @@ def _result(
         history, psnr_of(error), {a.name: psnr_of(e) for a, e in zip(job.arrays, errors)}, survey.missing, ", ".join(stopped), (*warnings, *notes), seconds, key, job.layout, data, "" if path is None else os.fspath(path),
         ",".join(map(str, devices)), notes,
     )  # fmt: skip
+
+
+def _values_in(job: VolumeJob, survey: Survey, brick: int) -> float:
+    """How many values a brick has for the mean of all: those that are missing do not count."""
+    owned = job.layout.owned(brick).count
+    return owned if job.mask in VOXELS else max(owned - survey.bricks[brick].missing / job.components, 0.0)
 
 
 def _warnings_about(job: VolumeJob, plans: tuple[BrickPlan, ...], survey: Survey) -> tuple[str, ...]:

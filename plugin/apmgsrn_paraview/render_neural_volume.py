@@ -59,7 +59,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, AgreedInput, Trust
 
     def __init__(self):
         super().__init__(inputs=1, outputs=1)
-        self.model, self._volume, self._polled = ModelInput(), None, False
+        self.model, self._volume, self._time, self._polled = ModelInput(), None, None, False
         self._march = PictureMarch(Communicator(vtk_bridge.pipeline_communicator()))
         self._mesh = vtkPolyData()
         vtk_bridge.after_requests(self._look_again)
@@ -76,7 +76,7 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, AgreedInput, Trust
     def GetArrayRange(self) -> list:
         """Smallest and largest value of the array that is rendered, as text; none before the model is known."""
         try:
-            return [repr(float(value)) for value in self._array().range] if self._volume is not None else []
+            return [repr(float(value)) for value in self._rendered().range] if self._volume is not None else []
         except FieldError:  # told when it is rendered
             return []
 
@@ -199,7 +199,8 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, AgreedInput, Trust
             )
         settings = self.settings
         self._volume = self.model.volume(path, settings["device"], settings["precision"], settings["trust_file"])
-        grid, array = self._volume.grid, self._array()
+        self._time = time
+        grid, array = self._volume.grid, self._rendered()
         length = settings["unit_distance"] or core.usual_unit_distance(grid)
         function = self.transfer_function(*array.range, length)
         return Scene(self._volume, array.name, time, self.camera(grid.bounds), function, self._options(array))
@@ -208,6 +209,10 @@ class RenderNeuralVolume(TransferFunctions, CameraProperties, AgreedInput, Trust
         """The array that is rendered: the chosen one, or the model's first. Raises FieldError."""
         name = self.settings["array"]
         return chosen_arrays(self._volume.arrays, (name,) if name else ())[0]
+
+    def _rendered(self):
+        """What is rendered of it: of several components their magnitude, with the range of the time step. Raises FieldError."""
+        return core.rendered_array(self._volume, self._array().name, self._time)
 
     def _options(self, array):
         """The core's options; what acts only in some modes is left at rest in the others. Raises ConfigError."""
