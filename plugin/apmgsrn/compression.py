@@ -82,12 +82,28 @@ def _free_name(source) -> str:
     if remote:
         if not path:
             raise ConfigError("file: expected a path on the server, for the data is of no file there; found none")
-        return os.path.splitext(path)[0] + EXTENSION
+        return _free(os.path.splitext(path)[0], _is_on_server)
     folder, name = os.path.split(os.path.splitext(path)[0])
     if not name or not os.access(folder or ".", os.W_OK):
         folder, name = os.getcwd(), name or "volume"
-    paths = (os.path.join(folder, name + number + EXTENSION) for number in itertools.chain([""], map("-{}".format, itertools.count(2))))
-    return next(path for path in paths if not os.path.exists(path))
+    return _free(os.path.join(folder, name), os.path.exists)
+
+
+def _free(stem: str, is_there) -> str:
+    """The first path of stem, stem-2, ... where nothing is."""
+    paths = (stem + number + EXTENSION for number in itertools.chain([""], map("-{}".format, itertools.count(2))))
+    return next(path for path in paths if not is_there(path))
+
+
+def _is_on_server(path: str) -> bool:
+    """Whether the server has a file there."""
+    from paraview import servermanager
+
+    helper, found = servermanager.ProxyManager().NewProxy("misc", "FileInformationHelper"), servermanager.vtkPVFileInformation()
+    helper.GetProperty("Path").SetElement(0, path)
+    helper.UpdateVTKObjects()
+    helper.GatherInformation(found)
+    return bool(found.GetType())
 
 
 def _train(simple, source, array: tuple[str, str], path: str, settings: dict) -> str:

@@ -46,6 +46,18 @@ class InputPuller:
         """The time steps that the input offers."""
         return tuple(self._info.Get(Pipeline.TIME_STEPS()) or ()) if self._info.Has(Pipeline.TIME_STEPS()) else ()
 
+    @property
+    def asked_time(self) -> float | None:
+        """The time that the pipeline asks for; None: any."""
+        return self._info.Get(Pipeline.UPDATE_TIME_STEP()) if self._info.Has(Pipeline.UPDATE_TIME_STEP()) else None
+
+    def go_to(self, time: float | None) -> None:
+        """Let the input be that of a time again, after others were asked for; the first one when it may be any."""
+        times = self.times
+        if times:
+            self._info.Set(Pipeline.UPDATE_TIME_STEP(), times[0] if time is None else time)
+            self.first_look()
+
     def first_look(self):
         """The corner of a lattice, or this rank's piece of a mesh, at the time that is asked for."""
         return self(self.frame.corner if self._info.Has(Pipeline.WHOLE_EXTENT()) else None)

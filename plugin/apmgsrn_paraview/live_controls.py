@@ -15,7 +15,9 @@ from .panel_refresh import refresh_panel
 from .proxy import Proxy, setting
 from .trained_model import Answer
 
-LIVE = ("live", "slice_time", "refresh_share", "output_error")  # settings that no model depends on
+LIVE = (  # settings that no model depends on
+    "live", "slice_time", "refresh_share", "output_error", "output_reconstruction", "checkpoint_interval", "report_progress",
+)  # fmt: skip
 FIRST_SLICE = 0.1  # seconds, at most
 LONGEST_COST = 5.0  # seconds that showing may be thought to take
 
@@ -64,6 +66,8 @@ class LiveControls(Proxy):
         except Exception as error:
             error.shown = vtk_bridge.rank_and_size()[0] != 0
             self.fail(error)
+            if self._shown is not None:  # the next update shows that
+                self._shown.model.status = f"live, paused; not saved: {self.last_error}"
         self.Modified()
 
     def Reset(self) -> None:
@@ -129,6 +133,8 @@ class LiveControls(Proxy):
         if self._live is None or not self._is_of(question):
             self._begin(question, inputs)
             self._looked = self.GetMTime()
+        elif self._live_question[0] != question[0]:
+            self._live_question, self._new = question, True  # it has a name now, in which Pause and the end save it
         elif self._is_asked():
             self._run_slice()
         elif not self._new and self._shown is not None:
@@ -155,8 +161,11 @@ class LiveControls(Proxy):
 
     def _is_of(self, question: tuple) -> bool:
         """Whether the training that is on is that of a question; no time, or a time of data without times, means any."""
-        timeless = not self.GetInputInformation().Has(Pipeline.TIME_STEPS()) or None in (question[-1], self._live_question[-1])
-        return question[:-1] == self._live_question[:-1] and (timeless or question[-1] == self._live_question[-1])
+        own = self._live_question
+        timeless = not self.GetInputInformation().Has(Pipeline.TIME_STEPS()) or None in (question[-1], own[-1])
+        if timeless or question[-1] == own[-1]:
+            return own[:-1] in (question[:-1], (_without_name(question[0]), *question[1:-1]))
+        return False
 
     def _begin(self, question: tuple, inputs) -> None:
         self._drop()
@@ -224,3 +233,8 @@ class LiveControls(Proxy):
         """Forget the training that is on."""
         self._live = self._live_run = self._live_question = self._shown = self._failed_slice = None
         self._new, self._trained, self._cost, self._shown_at = False, 0.0, 0.0, None
+
+
+def _without_name(settings: tuple) -> tuple:
+    """Settings of a question as they were before the model was given a name."""
+    return tuple((field, "" if field == "model_file" else value) for field, value in settings)

@@ -64,6 +64,13 @@ def weakly(method: Callable) -> Callable:
     return lambda *arguments: reference()(*arguments)
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of what was on the stack when an error was raised, and those before it: who remembers one would keep the filter, its input
+    and itself alive, for Python's collector does not look into VTK's objects."""
+    while error is not None:
+        error.__traceback__, error = None, error.__cause__ or error.__context__
+
+
 def _converted(values: tuple, default, words: tuple):
     """What the server manager sends, in the type of the default (an empty string arrives as None)."""
     if words:
@@ -109,6 +116,7 @@ class Proxy(VTKPythonAlgorithmBase):
         except Exception as error:
             self.fail(error)
             self.leave_empty(outputs)
+            forget_frames(error)
         log.debug("%s: %s, after %.3f s", type(self).__name__, self.status, perf_counter() - begun)
         return 1
 

@@ -68,6 +68,8 @@ class Reconstruction:
 def _add_errors(own, data, arrays) -> None:
     """Add the error of each array of a data set, some values at a time. DataError: the input does not have it there."""
     for array in arrays:
+        if not (own.GetNumberOfPoints() if array.association == "point" else own.GetNumberOfCells()):
+            continue  # an empty block, or a rank without data
         found = attributes(data, array.association).GetArray(array.name) if data is not None else None
         model = numbers_of(attributes(own, array.association).GetArray(array.name))
         if found is None or found.GetNumberOfTuples() != len(model):

@@ -7,7 +7,7 @@ import sys
 import time
 import weakref
 
-from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkTable
+from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkImageData, vtkPolyData, vtkRectilinearGrid, vtkTable
 from vtkmodules.vtkCommonExecutionModel import vtkAlgorithm
 from vtkmodules.vtkCommonExecutionModel import vtkStreamingDemandDrivenPipeline as Pipeline
 
@@ -147,7 +147,8 @@ class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, ExpectedTr
 
     def leave_empty(self, outputs) -> None:
         image = vtkDataObject.GetData(outputs, 0)
-        if isinstance(image, LATTICES) and self._frame is not EMPTY:
+        unknown = isinstance(image, vtkRectilinearGrid) and self._frame.axes is None  # an extent without coordinates crashes filters
+        if isinstance(image, LATTICES) and self._frame is not EMPTY and not unknown:
             self._frame.place(image, vtk_bridge.requested_extent(outputs))
         else:
             self._place_nothing(image)
@@ -241,7 +242,7 @@ class TrainNeuralVolume(AgreedInput, InstallationCheck, LiveControls, ExpectedTr
         """What the answer depends on, as every rank can see it; equal questions have equal answers."""
         upstream = self.GetInputExecutive(0, 0)
         return (
-            tuple(value for field, value in self.settings.items() if field not in LIVE),
+            tuple((field, value) for field, value in self.settings.items() if field not in LIVE),
             vtk_bridge.chosen_array(self),
             upstream.__this__,
             upstream.GetPipelineMTime(),

@@ -115,7 +115,7 @@ class TrainingRun:
         times = self.communicator.together(lambda: filter_.chosen_times(self.pull.times))
         if path:
             self.communicator.from_root(lambda: check_target(path))
-        series, base = SeriesResult(times), None
+        series, base, asked = SeriesResult(times), None, self.pull.asked_time
         try:
             for number, self.pull.time in enumerate(times):
                 filter_.begin_step(number, len(times))
@@ -127,6 +127,7 @@ class TrainingRun:
         finally:
             self.pull.time = before
             filter_.begin_step(0, 1)
+        self.pull.go_to(asked)
         return series
 
     def _appended(self, data) -> SeriesResult:

@@ -195,10 +195,10 @@ class TrainingSettings(BoundSettings):
             raise DataError("TimeSteps: expected an input with time steps, found one without")
         if self.settings["time_steps"] == "all":
             return times
-        first, last = self.settings["time_step_range"]
-        last = last if last >= 0 else len(times) + last
+        wanted = self.settings["time_step_range"]
+        first, last = (number if number >= 0 else len(times) + number for number in wanted)
         if not 0 <= first <= last < len(times):
-            raise DataError(f"TimeStepRange: expected numbers from 0 to {len(times) - 1}, found {first} to {last}")
+            raise DataError(f"TimeStepRange: expected numbers from {-len(times)} to {len(times) - 1}, found {wanted[0]} to {wanted[1]}")
         return times[first : last + 1]
 
     def array_choice(self) -> ArrayChoice:

@@ -31,6 +31,7 @@ class TransferFunctions:
         self._watch("opacities", function)
 
     def _watch(self, side: str, function) -> None:
+        function = function or None  # from a state 0 comes for none
         old, observer = self._functions.get(side, (None, 0))
         if function is old:
             return

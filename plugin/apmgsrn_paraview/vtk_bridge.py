@@ -89,14 +89,16 @@ def request_piece(info, whole: tuple) -> None:
 
 def request_least(inputs) -> None:
     """Ask a port for its model alone: for what is there already when that names one, otherwise for as little as can be."""
-    info = inputs.GetInformationObject(0)
+    info, data = inputs.GetInformationObject(0), vtkDataObject.GetData(inputs, 0)
     if info is None:
         return
     frame = ImageFrame.of_information(info)
-    if info.Has(Pipeline.WHOLE_EXTENT()) and not named_model(vtkDataObject.GetData(inputs, 0)):
-        request(info, frame.corner)
-    else:
+    if not info.Has(Pipeline.WHOLE_EXTENT()):
         request_piece(info, frame.extent)
+        return
+    there = tuple(data.GetExtent()) if named_model(data) and hasattr(data, "GetExtent") else ()
+    inside = there and all(a <= b <= c <= d for a, b, c, d in zip(frame.extent[::2], there[::2], there[1::2], frame.extent[1::2]))
+    request(info, there if inside else frame.corner)
 
 
 def promise_unstructured(info) -> None:

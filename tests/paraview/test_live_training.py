@@ -206,6 +206,43 @@ def test_paused_it_is_in_its_file_and_goes_on_in_another_session(source, tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["m.apmgsrn"]
 
 
+def test_what_no_model_depends_on_leaves_a_live_training_alone(source, tmp_path):
+    filter_ = live(source)
+    for _ in range(3):
+        step(filter_)
+    step(filter_, "Pause")
+    reached = iteration(filter_)
+    path = str(tmp_path / "m.apmgsrn")
+    for name, value in (("CheckpointInterval", 5.0), ("OutputReconstruction", 0), ("OutputReconstruction", 1), ("ModelFile", path)):
+        filter_.SetPropertyWithName(name, value)
+        filter_.UpdatePipeline()
+        assert iteration(filter_) == reached, name
+    step(filter_, "Pause")
+    assert info(filter_, "Status").endswith(f"saved in {path}")
+    finish(filter_)
+    with open(path, "rb") as file:
+        assert file.read() == model_of(train(source, Iterations=300))
+    filter_.Seed = 3  # this one does
+    filter_.UpdatePipeline()
+    assert iteration(filter_) < reached
+
+
+def test_a_pause_that_cannot_save_says_so_for_good(source, tmp_path, vtk_errors, monkeypatch):
+    import apmgsrn_core
+
+    filter_ = live(source, ModelFile=str(tmp_path / "m.apmgsrn"))
+    step(filter_)
+
+    def full(*_):
+        raise apmgsrn_core.ModelFileError("the disk is full")
+
+    monkeypatch.setattr(apmgsrn_core, "write_bytes", full)
+    step(filter_, "Pause")
+    assert len(vtk_errors.take()) == 1 and "not saved: the disk is full" in info(filter_, "Status")
+    filter_.UpdatePipeline()
+    assert "not saved: the disk is full" in info(filter_, "Status")
+
+
 def test_bricks_that_are_not_begun_have_no_values(source, tmp_path):
     path = str(tmp_path / "m.apmgsrn")
     filter_ = live(source, Bricks=[2, 1, 1], ModelFile=path)

@@ -68,6 +68,22 @@ def test_a_deleted_proxy_is_freed(kind, paths, tmp_path, alive):
     assert not alive
 
 
+@pytest.mark.parametrize("kind", ["TrainNeuralVolume", "CompareNeuralVolume", "SampleNeuralVolume", "NeuralVolume"])
+def test_one_that_has_failed_is_freed_as_well(kind, tmp_path, alive, vtk_errors):
+    """What an error has seen on its way would keep the filter, and the data that it was given."""
+    proxies = [getattr(simple, kind)(FileName=str(tmp_path / "none.apmgsrn"))] if kind == "NeuralVolume" else []
+    if not proxies:
+        data = small_models.image_like_the_model()
+        settings = {"ModelFile": "/no/such/folder/m.apmgsrn", **TINY} if kind == "TrainNeuralVolume" else {"FileName": str(tmp_path / "none.apmgsrn")}
+        proxies = [getattr(simple, kind)(Input=data, **settings), data]
+    proxies[0].UpdatePipeline()
+    assert alive and vtk_errors.take()
+    while proxies:
+        simple.Delete(proxies.pop(0))
+    gc.collect()
+    assert not alive
+
+
 def run(folder, opened: int, trained: int) -> dict:
     """What `long_run.py` finds in a pvpython of its own."""
     script, report = ROOT / "tests" / "bench" / "long_run.py", folder / "report.json"

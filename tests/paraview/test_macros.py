@@ -76,6 +76,15 @@ def test_a_name_that_is_free_is_found_beside_the_file(tmp_path, monkeypatch):
     assert apmgsrn.compress(data(), **FAST).FileName == str(tmp_path / "volume.apmgsrn")
 
 
+def test_names_that_are_taken_on_the_server_are_left_alone(tmp_path):
+    from apmgsrn.compression import _free, _is_on_server
+
+    for name in ("f.apmgsrn", "f-2.apmgsrn"):
+        (tmp_path / name).touch()
+    assert _free(str(tmp_path / "f"), _is_on_server) == str(tmp_path / "f-3.apmgsrn")
+    assert _free(str(tmp_path / "g"), _is_on_server) == str(tmp_path / "g.apmgsrn")
+
+
 @pytest.mark.parametrize(
     "arguments, named",
     [({"array": "g"}, "expected g in the data, found f"), ({"Nonsense": 1}, "Nonsense"), ({"file": "/no/such/f.apmgsrn"}, "/no/such")],

@@ -307,6 +307,28 @@ def test_the_model_above_is_not_sampled(models):
     assert output(source).GetNumberOfPoints() < np.prod(DIMS) / 2
 
 
+def test_nor_is_it_when_the_picture_changes(models):
+    source = simple.NeuralVolume(FileName=models["f"], Scale=3)
+    renderer = simple.RenderNeuralVolume(Input=source, ViewSize=SIZE)
+    sampled = simple.SampleNeuralVolume(Input=make_image(smooth_values((7, 8, 9))), Model=source)
+    for position in ([1, 2, 30], [5, 2, 30]):
+        renderer.CameraPosition, sampled.ComputeGradient = position, position[0] > 1
+        for filter_ in (renderer, sampled):
+            filter_.UpdatePipeline()
+        assert info(source, "Status").startswith("8 values sampled")
+
+
+def test_a_state_without_functions_is_loaded(models, tmp_path):
+    simple.RenderNeuralVolume(registrationName="plain", Input=simple.NeuralVolume(FileName=models["f"]), ViewSize=SIZE).UpdatePipeline()
+    simple.SaveState(str(tmp_path / "s.pvsm"))
+    for proxy in list(simple.GetSources().values())[::-1]:
+        simple.Delete(proxy)
+    simple.LoadState(str(tmp_path / "s.pvsm"))
+    loaded = simple.FindSource("plain")
+    loaded.UpdatePipeline()
+    assert info(loaded, "LastError") == "" and output(loaded).GetNumberOfCells() > 0
+
+
 def test_a_state_keeps_filter_functions_and_links(models, view, tmp_path):
     show(view, models["f"])
     before = pixels(view)

@@ -80,6 +80,24 @@ def test_all_steps_are_in_one_file_and_shown_at_their_time(tmp_path):
     assert own == 1.75
 
 
+def test_after_a_series_the_input_is_that_of_the_time_that_is_shown():
+    """The output has the label of its time, and the error is against the data of that time."""
+    source = moving()
+    filter_ = simple.TrainNeuralVolume(Input=source, **TINY, TimeSteps="All", OutputError=1)
+    found, own = values(filter_, TIMES[0])
+    error = vtk_to_numpy(output(filter_).GetPointData().GetArray("f_error")).copy()
+    data, at = values(source, TIMES[0])
+    assert own == at == TIMES[0]
+    np.testing.assert_allclose(error, found - data, atol=1e-5)
+
+
+def test_steps_count_from_the_end_too():
+    filter_ = simple.TrainNeuralVolume(Input=moving(), **TINY, TimeSteps="Range", TimeStepRange=[-2, -1])
+    filter_.UpdatePipeline()
+    assert "trained 2 of 2 time steps" in info(filter_, "Status")
+    assert sorted(set(vtk_to_numpy(output(filter_, 1).GetColumnByName("time")))) == list(TIMES[-2:])
+
+
 @pytest.mark.slow
 def test_going_through_time_does_not_train_again(tmp_path, monkeypatch):
     import apmgsrn_core.training.volume_training as training
@@ -178,7 +196,7 @@ def test_a_range_of_steps():
     "source, settings, words",
     [
         (lambda: simple.Wavelet(WholeExtent=[0, 5, 0, 5, 0, 5]), {"TimeSteps": "All"}, "TimeSteps: expected an input with time steps"),
-        (moving, {"TimeSteps": "Range", "TimeStepRange": [2, 9]}, "TimeStepRange: expected numbers from 0 to 3, found 2 to 9"),
+        (moving, {"TimeSteps": "Range", "TimeStepRange": [2, 9]}, "TimeStepRange: expected numbers from -4 to 3, found 2 to 9"),
         (moving, {"TimeSteps": "Append"}, "ModelFile: expected the model to append"),
         (
             lambda: simple.Wavelet(WholeExtent=[0, 5, 0, 5, 0, 5]), {"TimeSteps": "Append", "ModelFile": "never.apmgsrn"},

@@ -225,6 +225,26 @@ def test_rectilinear_grids_value_by_value(axes, side, tmp_path):
         np.testing.assert_array_equal(values_in(output(source), name, side), values_in(found, name, side))
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["at first", "after a success"])
+def test_a_training_that_fails_leaves_a_rectilinear_grid_that_filters_can_take(before, vtk_errors):
+    """One with an extent and no coordinates would crash them."""
+    filter_ = simple.TrainNeuralVolume(Input=make_source(smooth_id(rectilinear(*AXES["stretched"]))), Iterations=5, Device="cpu")
+    if before:
+        filter_.UpdatePipeline()
+        assert output(filter_).GetNumberOfPoints()
+    filter_.ModelFile = "/no/such/folder/m.apmgsrn"
+    surface = simple.ExtractSurface(Input=filter_)
+    surface.UpdatePipeline()
+    assert vtk_errors.take() and info(filter_, "LastError")
+    assert output(filter_).GetNumberOfPoints() == 0 and output(surface).GetNumberOfPoints() == 0
+
+
+def test_the_error_of_empty_blocks_is_none():
+    data = multiblock(smooth_id(hexahedra((6, 5, 4))), vtk.vtkUnstructuredGrid())
+    filter_ = train(make_source(data), TargetArray=["POINTS", "f"], OutputError=1, **MESH)
+    assert info(filter_, "LastError") == "" and "f_error" in names_of(leaves_of(output(filter_))[0], "point")
+
+
 def test_a_lattice_with_arrays_on_both_sides_is_sampled_as_a_mesh(tmp_path):
     data, path = smooth_id(rectilinear(*AXES["falling"])), str(tmp_path / "m.apmgsrn")
     source = make_source(data)
