@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from apmgsrn_core import ConfigError, Grid, LatticeConfig, ModelConfig, TrainConfig
 from apmgsrn_core.network.encoding import encode
+from apmgsrn_core import kernels
 from apmgsrn_core.kernels import choose, cpu, cpu_library
 from apmgsrn_core.kernels.readable import TorchKernel
 from apmgsrn_core.kernels.threads import share_of_cores
@@ -334,3 +335,13 @@ def test_only_what_reads_no_loss_stays_on_a_gpu():
     on_gpu = [stays_on_device(torch.device("cuda"), TrainConfig(**s).resolved(grid)) for s in (
         {}, {"placement": "published"}, {"schedule": "plateau"}, {"placement": "published", "schedule": "cosine"})]  # fmt: skip
     assert on_gpu == [True, False, False, False]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Failed to find C compiler"), subprocess.CalledProcessError(1, "gcc"), OSError("no libcuda")])
+def test_a_gpu_for_which_triton_cannot_start_is_computed_by_torch(monkeypatch, caplog, error):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(kernels, "_start_triton", lambda: (_ for _ in ()).throw(error))
+    kernels._say.cache_clear()
+    kernel, why = kernels._native.__wrapped__("cuda", "full", None)
+    assert kernel is None and "triton cannot be used" in why and str(error).split()[0] in why
+    assert "computing with torch, several times slower" in caplog.text

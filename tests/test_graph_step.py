@@ -10,6 +10,7 @@ from apmgsrn_core import LatticeConfig, ModelConfig, TrainConfig
 from apmgsrn_core.training.device_sampler import DeviceBatch, DeviceSampler
 from apmgsrn_core.errors import ConfigError
 from apmgsrn_core.data.field_data import FieldData
+from apmgsrn_core.training import graph_step
 from apmgsrn_core.training.graph_step import WARM_UP, GraphStep
 from apmgsrn_core.training.history import RunningMean
 from apmgsrn_core.kernels.readable import TorchKernel
@@ -149,3 +150,26 @@ def test_no_replay_waits_for_the_device():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert step.loss() > 0 and step.density_loss() == step.density_loss()
+
+
+def test_a_graph_is_captured_on_the_stream_of_its_own_device_and_one_after_the_other(monkeypatch):
+    """torch's default stream for it is of the first device in the process: on another one nothing would be captured."""
+    step, seen = GraphStep(network_of(), TorchKernel(), config_of()), []
+    step._stream = object()
+
+    class Capture:
+        def __init__(self, graph, **settings):
+            seen.append(settings)
+
+        def __enter__(self):
+            assert graph_step._CAPTURING.locked()
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    monkeypatch.setattr(step, "_work", lambda *kind: seen.append(kind))
+    step._captured(True, False)
+    assert seen == [{"stream": step._stream, "capture_error_mode": "thread_local"}, (True, False)]
+    assert not graph_step._CAPTURING.locked()

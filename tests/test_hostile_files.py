@@ -277,7 +277,7 @@ def test_options_that_claim_too_much(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"arguments": {"width": 65536, "hidden_layers": 3}}, "expected at most .* numbers in its bytes"),
+    ({"arguments": {"width": 65536, "hidden_layers": 3}}, "expected the .* numbers of the class, found .* bytes"),
     ({"arguments": {"hidden_layers": 10**9}}, "hidden_layers: expected at most 1024"), ({"file": "../n.safetensors"}, "in the folder"),
     ({"file": "/etc/passwd"}, "in the folder"), ({"class": "os.system"}, "can do anything"), ({"code": "x.py"}, "can do anything"),
 ])  # fmt: skip

@@ -103,3 +103,14 @@ def test_no_step_waits_for_the_device():
         for iteration in range(40):
             batch = sampler.draw()
             sampler.report(iteration, batch, batch.targets[:, 0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_error_that_is_no_number_leaves_the_sampler_as_it_is(bad):
+    """The step is taken back later, when the loss is looked at; on a GPU the batches between must be drawn all the same."""
+    sampler = sampler_of(ScatteredData(*cloud(2003), DIMS), importance_start=2, importance_refresh=2, batch_size=64)
+    for iteration in range(6):
+        batch = sampler.draw()
+        error = torch.full((len(batch.points),), bad if iteration == 2 else 0.1)
+        sampler.report(iteration, batch, error)
+    assert torch.isfinite(sampler.draw().weights).all() and torch.isfinite(sampler._root).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import ApmgsrnError
+from ..errors import one_line
 from .finding import NOTE, OK, PROBLEM, Finding, is_for_paraview, set_up_command
 from .packages import install_command
 
@@ -88,7 +88,8 @@ def _of_gpu(device) -> Finding:
     kernel = choose(device)
     if kernel.name != "torch" or os.environ.get("APMGSRN_KERNELS") == "torch":
         return Finding(AREA, "GPU", f"{kernel.name} kernels")
-    return Finding(AREA, "GPU", "torch, several times slower: triton cannot be imported", PROBLEM, install_command("triton"))
+    found = "torch, several times slower: triton cannot be used; it takes the package, a C compiler and Python.h (python3-dev)"
+    return Finding(AREA, "GPU", found, PROBLEM, install_command("triton"))
 
 
 def _self_test(device) -> Finding:
@@ -96,8 +97,8 @@ def _self_test(device) -> Finding:
     name = f"self-test on {device}"
     try:
         worst, names = compare_with_twin(device)
-    except ApmgsrnError as error:
-        return Finding(AREA, name, f"failed: {error}", PROBLEM, WITHOUT)
+    except Exception as error:  # whatever a kernel, or what compiles it, raises
+        return Finding(AREA, name, f"failed: {one_line(error)}", PROBLEM, WITHOUT)
     text = f"{' and '.join(sorted(names))} against readable: within {worst:.1e} of the range"
     if worst <= TOLERANCE:
         return Finding(AREA, name, text)

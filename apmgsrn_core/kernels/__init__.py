@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import subprocess
 
 import torch
 
-from ..errors import ConfigError
+from ..errors import ConfigError, one_line
 from ..messages import EVERYWHERE
 from .readable import TorchKernel
 from .torch_tiles import TiledTorchKernel
@@ -113,11 +114,20 @@ def _native(device_type: str, precision: str, path: str | None):
         try:
             from .triton import TritonKernel
 
+            _start_triton()
             return _told(device_type, TritonKernel(precision)), ""
-        except ImportError as error:
-            why = f"triton cannot be imported: {error}"
+        except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            why = f"triton cannot be used: {one_line(error)}"
     _say(logging.WARNING, f"{why}; computing with torch, several times slower")
     return None, why
+
+
+def _start_triton() -> None:
+    """Start its driver, which it compiles at the first use: where there is no C compiler or no Python.h, that fails."""
+    if torch.cuda.is_available():
+        import triton
+
+        triton.runtime.driver.active.get_current_device()
 
 
 def _told(device_type: str, kernel):

@@ -43,6 +43,12 @@ class DeviceBatch:
         return self if self.points.device == device else DeviceBatch(*(t.to(device) for t in vars(self).values()))
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device that are free, those that torch only keeps for later included: a brick is trained alike whatever was
+    trained before it."""
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 class DeviceSampler:
     """Draws batches, uniformly and where the error is large, so that the weighted loss is unbiased.
 
@@ -68,7 +74,7 @@ class DeviceSampler:
         self._generator = torch.Generator(self._device).manual_seed(seed)
         self._last = torch.tensor(data.dims, dtype=torch.float64, device=self._device) - 1
         if budget_bytes is None and self._device.type == "cuda":
-            budget_bytes = int(torch.cuda.mem_get_info(self._device)[0] * FREE_MEMORY_SHARE)
+            budget_bytes = int(free_memory(self._device) * FREE_MEMORY_SHARE)
         self._set_up(budget_bytes)
 
     def _set_up(self, budget_bytes: int | None) -> None:
@@ -188,7 +194,7 @@ class DeviceSampler:
         if self._device.type != "cuda":
             return
         needed = self._data.values.nbytes if budget_bytes is None else budget_bytes
-        free = torch.cuda.mem_get_info(self._device)[0]
+        free = free_memory(self._device)
         if needed > free * RESTORED_MEMORY_SHARE:
             raise ConfigError(f"memory of {self._device}: expected {needed} bytes for the data, found {free} free")
 

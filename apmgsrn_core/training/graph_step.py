@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 
 from ..errors import ConfigError
@@ -11,6 +13,8 @@ from .train_config import TrainConfig
 
 WARM_UP = 3  # steps of each kind before its capture; they are steps of the training like all others
 DECAY = 1 - 1 / SMOOTHING_STEPS
+
+_CAPTURING = threading.Lock()  # other threads train other bricks
 
 
 class GraphStep:
@@ -188,7 +192,9 @@ class GraphStep:
         """A graph of the step; capturing runs nothing. Gradients are its own: there are none before."""
         self._network.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads train other bricks
+        # On our own stream: torch's default one is of the device of the first capture in the process. One after the other: torch
+        # waits for the device before it begins, which is an error while another thread captures there.
+        with _CAPTURING, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._work(direct, placement)
         return graph
 

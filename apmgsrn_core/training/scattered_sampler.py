@@ -100,7 +100,7 @@ class ScatteredSampler:
         config = self._config
         if not config.importance_fraction or iteration < config.importance_start // 2:
             return
-        squared_error = squared_error.to(self._device, torch.float64)
+        squared_error = squared_error.to(self._device, torch.float64).nan_to_num(0.0, 0.0, 0.0)  # of a step that is taken back later
         self._error.mul_(ERROR_DECAY).index_add_(0, batch.blocks, squared_error)
         self._seen.mul_(ERROR_DECAY).index_add_(0, batch.blocks, torch.ones_like(squared_error))
         if iteration >= config.importance_start and iteration % config.importance_refresh == 0:
