@@ -220,7 +220,7 @@ def test_ranks_write_the_same_series(tmp_path):
         start = [] if ranks == 1 else [*MPIRUN[:-1], str(ranks)]
         script = str(Path(__file__).parent / "series_script.py")
         reports[ranks], _ = run([*start, "pvbatch", script, PLUGIN, str(folder)], folder)
-        assert "TimeStepRange: expected numbers from 0 to 2, found 0 to 7" in reports[ranks]["error"]
+        assert "TimeStepRange: expected numbers from -3 to 2, found 0 to 7" in reports[ranks]["error"]
         for name in ("one", "bricks"):
             status, error, _ = reports[ranks][name]
             assert "trained 3 of 3 time steps" in status and error == "", (status, error)
