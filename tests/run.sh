@@ -4,7 +4,7 @@
 #   quick    at most 3 minutes: without the tests marked slow, mpi or gui
 #   nothing  what CI runs: all but those marked long
 #   long     everything; hours are allowed
-#   shuffled what CI runs, twice, each time in another order; `-p randomly -p "randomly_seed=N"` repeats the one of a seed that was printed
+#   shuffled what CI runs, twice, each time in another order; `--randomly-seed=N` repeats the one of a seed that was printed
 #
 #   paraview5 ..., paraview6 ...  the same with ParaView 5.13 or 6.1, which it sets up in a folder of its own
 #                                 (tests/other_paraview.sh); never in CI
