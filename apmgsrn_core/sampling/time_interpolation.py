@@ -25,7 +25,7 @@ def step_at(times: Sequence[float], time: float | None) -> int:
     if 0 < next_ < len(times):
         near = min(TIME_TOLERANCE * max(abs(time), 1.0), GAP_TOLERANCE * (times[next_] - times[next_ - 1]))
         next_ += times[next_] - time <= near
-    return max(next_ - 1, 0)
+    return max(int(next_) - 1, 0)
 
 
 def time_shares(times: Sequence[float], time: float | None, between: bool) -> Shares:
