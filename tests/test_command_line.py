@@ -505,11 +505,11 @@ def test_what_is_trained_by_default_and_by_the_preset_compact(tmp_path, inside):
     kinds = {}
     for name, more in {
         "automatic": (), "compact": ("--preset", "compact"), "bytes": ("--rate-bytes", 4000), "small": ("--preset", "small"),
-        "fields": ("--number-of-grids", 4), "psnr": ("--stop-psnr", 60),
+        "fields": ("--number-of-grids", 4), "psnr": ("--stop-psnr", 60), "bricks": ("--bricks", 2, 1, 1),
     }.items():
         inside("train", tmp_path / "f.npy", "-o", tmp_path / f"{name}.apmgsrn", *TINY, *more)
         kinds[name] = bool(common_config(read_header(tmp_path / f"{name}.apmgsrn").manifest).lattices)
     compact = trains_quickly()
-    assert kinds == {"automatic": compact, "compact": True, "bytes": True, "small": False, "fields": False, "psnr": False}
+    assert kinds == {"automatic": compact, "compact": True, "bytes": True, "small": False, "fields": False, "psnr": False, "bricks": compact}
     if compact:
         assert (tmp_path / "automatic.apmgsrn").read_bytes() == (tmp_path / "compact.apmgsrn").read_bytes()

@@ -183,7 +183,8 @@ class BrickWorker:
         logger.info("brick %d: %s on %s, %d numbers to learn", brick, plan.grid.value_dims, device, plan.model.parameter_count())
         reason, history = yield from brick_steps(
             network, sampler, train, lambda state: on_progress(replace(state, brick=brick)),
-            constant=self._hidden[brick] or all(low == high for low, high in (a.range for a in self.arrays)), must_live=attempt + 1 < ATTEMPTS,
+            constant=self._hidden[brick] or all(low == high for low, high in (a.range for a in self.arrays)),
+            must_live=attempt + 1 < ATTEMPTS,
             checkpoint=self.folder.checkpoint(brick, attempt) if self.folder else None,
             errors=ArrayErrors(sampler, self.arrays, fills=data.fills) if wants_columns(self.arrays) else None,
             pull=FeaturePull(network.features, reference) if _is_pulled(train, reference) else None,

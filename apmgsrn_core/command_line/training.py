@@ -18,7 +18,8 @@ import numpy as np
 
 from ..data.array_spec import ArraySpec
 from ..data.value_transform import CHOICES
-from ..device import trains_quickly
+from ..device import devices_of_rank, trains_quickly
+from ..distributed import Communicator
 from ..errors import ConfigError, DataError
 from ..grid import Grid
 from ..network.model_config import PRESETS, LatticeConfig, ModelConfig
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         specs = _specs(volume, options)
         values = _values(volume)
         result = train_volume(
-            values, volume.grid, arrays=specs, time=time, series=series, append=base, train=_train(options, values.nbytes), **settings
+            values, volume.grid, arrays=specs, time=time, series=series, append=base, train=_train(options, values, volume.grid), **settings
         )  # fmt: skip
         if series:  # of steps that were in the file already, the model up to this one
             base = options.output if result.model is None else result.model
@@ -113,12 +114,21 @@ def _chosen_network(options: argparse.Namespace) -> dict:
     return chosen
 
 
-def _train(options: argparse.Namespace, source_bytes: int) -> TrainConfig:
+def _train(options: argparse.Namespace, values: np.ndarray, grid: Grid) -> TrainConfig:
     """The training of some data; of the preset compact for as many bytes as it has by itself, unless they were given."""
     given = given_fields(options, TrainConfig)
     if _is_compact(options, given) and not given.get("rate_bytes"):
-        given["rate_bytes"] = usual_rate_bytes(source_bytes, math.prod(max(count, 1) for count in options.bricks))
+        given["rate_bytes"] = usual_rate_bytes(values.nbytes, _brick_count(options, values, grid))
     return TrainConfig(**given)
+
+
+def _brick_count(options: argparse.Namespace, values: np.ndarray, grid: Grid) -> int:
+    """How many bricks `train_volume` will have."""
+    from ..training.trainer import choose_layout, default_model
+
+    alone, components = Communicator(), values.shape[3] if values.ndim == 4 else 1
+    devices, value_bytes = devices_of_rank(options.device, alone.neighbours), values.dtype.itemsize * components
+    return choose_layout(grid, tuple(options.bricks), value_bytes, default_model(False), components, 0, devices, alone).count
 
 
 def _is_compact(options: argparse.Namespace, given: dict) -> bool:

@@ -120,7 +120,8 @@ def _check_size(source: NetworkSource, kind: type) -> None:
         count = sum(parameter.numel() for parameter in kind(**source.arguments).parameters())
     if count > source.byte_count:
         raise ModelFileError(
-            f"{source.file}: expected the {count} numbers of the class, found {source.byte_count} bytes: it is truncated, or of another network"
+            f"{source.file}: expected the {count} numbers of the class, found {source.byte_count} bytes: it is truncated, or of"
+            " another network"
         )
 
 

@@ -121,7 +121,8 @@ class VolumeJob:
             largest = max(abs(end) for end in info.range)
             if bound and largest > FLOAT32_LARGEST:
                 raise DataError(
-                    f"array {info.name!r}: expected values up to {FLOAT32_LARGEST:.3g} for an error bound, which float32 holds, found {largest:.3g}"
+                    f"array {info.name!r}: expected values up to {FLOAT32_LARGEST:.3g} for an error bound, which float32 holds,"
+                    f" found {largest:.3g}"
                 )
         return bounds
 

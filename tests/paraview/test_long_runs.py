@@ -74,7 +74,9 @@ def test_one_that_has_failed_is_freed_as_well(kind, tmp_path, alive, vtk_errors)
     proxies = [getattr(simple, kind)(FileName=str(tmp_path / "none.apmgsrn"))] if kind == "NeuralVolume" else []
     if not proxies:
         data = small_models.image_like_the_model()
-        settings = {"ModelFile": "/no/such/folder/m.apmgsrn", **TINY} if kind == "TrainNeuralVolume" else {"FileName": str(tmp_path / "none.apmgsrn")}
+        settings = {"FileName": str(tmp_path / "none.apmgsrn")}
+        if kind == "TrainNeuralVolume":
+            settings = {"ModelFile": "/no/such/folder/m.apmgsrn", **TINY}
         proxies = [getattr(simple, kind)(Input=data, **settings), data]
     proxies[0].UpdatePipeline()
     assert alive and vtk_errors.take()
