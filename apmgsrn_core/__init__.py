@@ -112,6 +112,7 @@ _HOME_OF = {
     "open_header": "sampling.volume_opening",
     "open_volume": "sampling.volume_opening",
     "volume_stamp": "sampling.volume_opening",
+    "is_step": "sampling.time_interpolation",
     "TrainingResult": "training.volume_training",
     "TrainingState": "training.history",
     "train_samples": "training.mesh_training",

@@ -7,7 +7,7 @@ import pytest
 
 from apmgsrn_core import ArraySpec, Grid, ModelConfig, TrainConfig, train_series
 from apmgsrn_core.data.array_values import rounded_to
-from apmgsrn_core.sampling.time_interpolation import mixed, mixed_in_type, step_at, time_shares
+from apmgsrn_core.sampling.time_interpolation import is_step, mixed, mixed_in_type, step_at, time_shares
 
 GRID = Grid((9, 8, 7))
 TIMES = (1.0, 2.0, 4.0)
@@ -33,6 +33,7 @@ def test_steps_may_be_as_near_to_each_other_as_numbers_can_be(start, gap):
     assert [step_at(times, time) for time in times] == [0, 1, 2, 3, 4]
     assert [step_at(times, time - 0.4 * gap) for time in times] == [0, 0, 1, 2, 3]
     assert [step_at(times, time + 0.4 * gap) for time in times] == [0, 1, 2, 3, 4]
+    assert all(is_step(times, time) for time in times) and not any(is_step(times, time + 0.4 * gap) for time in times)
     shares = time_shares(times, times[2] + gap / 2, True)
     assert [step for step, _ in shares] == [2, 3] and shares[1][1] == pytest.approx(0.5, abs=0.01)
 

@@ -22,10 +22,19 @@ def step_at(times: Sequence[float], time: float | None) -> int:
     if time is None or not times:
         return 0
     next_ = int(np.searchsorted(times, time, side="right"))
-    if 0 < next_ < len(times):
-        near = min(TIME_TOLERANCE * max(abs(time), 1.0), GAP_TOLERANCE * (times[next_] - times[next_ - 1]))
-        next_ += times[next_] - time <= near
-    return max(int(next_) - 1, 0)
+    if 0 < next_ < len(times) and times[next_] - time <= _tolerance(time, times[next_] - times[next_ - 1]):
+        next_ += 1
+    return max(next_ - 1, 0)
+
+
+def is_step(times: Sequence[float], time: float) -> bool:
+    """Whether a time is that of a step."""
+    gap = min((b - a for a, b in zip(times, times[1:])), default=np.inf)
+    return any(abs(time - step) <= _tolerance(time, gap) for step in times)
+
+
+def _tolerance(time: float, gap: float) -> float:
+    return min(TIME_TOLERANCE * max(abs(time), 1.0), GAP_TOLERANCE * gap)
 
 
 def time_shares(times: Sequence[float], time: float | None, between: bool) -> Shares:

@@ -17,6 +17,7 @@ from apmgsrn_core import (
     Region,
     bricks_of_points,
     held_by_lower,
+    is_step,
     ssim_of_pieces,
 )
 
@@ -31,7 +32,6 @@ from .vtk_arrays import attributes, numbers_of
 SIDES = ("point", "cell")
 BRICKS = ""  # what the numbers of the bricks are called among the values
 NOWHERE = Region((0, 0, 0), (0, 0, 0))
-TIME_TOLERANCE, GAP_TOLERANCE = 1e-9, 1e-3  # of a time, and of the time between two steps; see `core.sampling.time_interpolation`
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,7 @@ def shared_arrays(arrays: list, present: dict, all_wanted: bool) -> list[Pair]:
 
 def time_in_model(time: float | None, times: tuple) -> None:
     """Raise DataError when the data's time is none of a model's times; data or a model without time fit any."""
-    if time is None or not times:
-        return
-    gap = min((b - a for a, b in zip(times, times[1:])), default=math.inf)  # they may be as near to each other as numbers can be
-    if min(abs(time - t) for t in times) <= min(TIME_TOLERANCE * max(abs(time), 1.0), GAP_TOLERANCE * gap):
+    if time is None or not times or is_step(times, time):
         return
     raise DataError(f"time of the data: expected one of {', '.join(f'{t:g}' for t in times)}, which the model has, found {time:g}")
 
